@@ -1,0 +1,28 @@
+//! What outlives a connection and what nodes share: the traits an engine implements.
+//!
+//! `broker`: publish, history, announcements. `presence`: who is in a channel. `conformance`: the cases every engine
+//! passes. An engine is handed its clock and an [`Announcements`] sink; it never names a node, a socket or a runtime.
+
+pub mod broker;
+pub mod clock;
+pub mod error;
+pub mod presence;
+
+pub use broker::{
+    Announcements, Broker, Capabilities, History, HistoryFilter, HistoryRetention, NewPublication, Published, Suppressed,
+};
+pub use clock::{Clock, SystemClock};
+pub use error::{EngineError, Result};
+pub use presence::{PresenceStats, PresenceStore};
+
+/// A boxed future, since engines are chosen by configuration and used as trait objects.
+pub type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;
+
+/// Everything a node needs from what outlives a connection.
+pub trait Engine: Broker + PresenceStore {
+    /// What this engine promises, so that a node can leave out what is not needed.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Asks the engine whether it can serve right now; used by the readiness check.
+    fn ready(&self) -> BoxFuture<'_, Result<()>>;
+}
