@@ -64,7 +64,10 @@ impl ErrorCode {
 
     /// Whether the same request may succeed later without any change.
     pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::Internal | Self::TooManyRequests | Self::ConcurrentPagination)
+        matches!(
+            self,
+            Self::Internal | Self::TooManyRequests | Self::ConcurrentPagination
+        )
     }
 
     /// The number on the wire.
@@ -75,7 +78,11 @@ impl ErrorCode {
 
 impl From<ErrorCode> for Error {
     fn from(code: ErrorCode) -> Self {
-        Self { code: code.number(), message: code.message().to_owned(), temporary: code.is_temporary() }
+        Self {
+            code: code.number(),
+            message: code.message().to_owned(),
+            temporary: code.is_temporary(),
+        }
     }
 }
 
@@ -154,7 +161,10 @@ impl Disconnect {
 
     /// A disconnect with a code and reason of the application's own.
     pub fn custom(code: u32, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, reason: reason.into() }
+        Self {
+            code,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -169,11 +179,23 @@ pub struct Unsubscribed {
 
 impl Unsubscribed {
     /// The server API or a changed token ended it.
-    pub const SERVER: Self = Self { code: 2000, reason: Cow::Borrowed("server unsubscribe") };
+    pub const SERVER: Self = Self {
+        code: 2000,
+        reason: Cow::Borrowed("server unsubscribe"),
+    };
     /// The server can no longer promise that nothing was missed; the client comes back with its position.
-    pub const INSUFFICIENT_STATE: Self = Self { code: 2500, reason: Cow::Borrowed("insufficient state") };
+    pub const INSUFFICIENT_STATE: Self = Self {
+        code: 2500,
+        reason: Cow::Borrowed("insufficient state"),
+    };
     /// Its time is over.
-    pub const EXPIRED: Self = Self { code: 2501, reason: Cow::Borrowed("subscription expired") };
+    pub const EXPIRED: Self = Self {
+        code: 2501,
+        reason: Cow::Borrowed("subscription expired"),
+    };
     /// The client must drop token and position.
-    pub const STATE_INVALIDATED: Self = Self { code: 2502, reason: Cow::Borrowed("state invalidated") };
+    pub const STATE_INVALIDATED: Self = Self {
+        code: 2502,
+        reason: Cow::Borrowed("state invalidated"),
+    };
 }

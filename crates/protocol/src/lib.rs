@@ -3,15 +3,22 @@
 //! `message`: every command, reply and push, with the field numbers of `schema/client.proto`.
 //! `code`: error, disconnect and unsubscribe codes with their meaning for a client.
 //! `name`: channel names, epochs and stream positions.
-//! `json`, `protobuf`: the two encodings; `frame` splits and joins messages in either.
+//! `frame`: splits and joins messages in either encoding; the way in. `json`, `protobuf`: the two encodings.
+//! `payload`: whether bytes are JSON.
 //!
 //! Pure: no I/O, no clock, no runtime. Bytes from a peer never panic here; every limit is applied while decoding.
 
 pub mod code;
+mod error;
+pub mod frame;
+mod json;
 pub mod message;
 pub mod name;
+pub mod payload;
+mod protobuf;
 
 pub use code::{Disconnect, ErrorCode, Unsubscribed};
+pub use error::{DecodeError, EncodeError};
 pub use message::*;
 pub use name::{ChannelName, Epoch, StreamPosition};
 
