@@ -1,0 +1,53 @@
+//! What a peer may send.
+
+use std::time::Duration;
+
+/// Which end of the connection decodes. It decides whether frames must or must not be masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Reads what a client sent: every frame is masked.
+    Server,
+    /// Reads what a server sent: no frame is masked.
+    Client,
+}
+
+/// The limits of a decoder, shared by all connections of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Which end decodes.
+    pub role: Role,
+    /// Longest message in bytes, over all its frames; above it the peer is told 1009.
+    pub message_bytes_max: usize,
+    /// Most frames of one message. Without it, frames of one byte make a message cost far more than its bytes.
+    pub message_frames_max: u32,
+    /// Most frames without payload in one message: they cost work and never reach the size limit.
+    pub empty_frames_max: u32,
+    /// Most pings and pongs in one `control_window`.
+    pub control_frames_max: u16,
+    /// The time `control_frames_max` counts over.
+    pub control_window: Duration,
+}
+
+impl Limits {
+    /// Limits for what clients send to a server.
+    pub const fn server() -> Self {
+        Self {
+            role: Role::Server,
+            message_bytes_max: 65_536,
+            message_frames_max: 1024,
+            empty_frames_max: 16,
+            control_frames_max: 30,
+            control_window: Duration::from_secs(10),
+        }
+    }
+
+    /// Limits for what a server sends to our own tools: wide, since a server is chosen and not a stranger.
+    pub const fn client() -> Self {
+        Self {
+            role: Role::Client,
+            message_bytes_max: 64 << 20,
+            control_frames_max: u16::MAX,
+            ..Self::server()
+        }
+    }
+}
