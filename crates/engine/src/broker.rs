@@ -25,7 +25,8 @@ pub struct HistoryRetention {
     pub size: usize,
     /// How long after the last publication the stream is kept.
     pub ttl: Duration,
-    /// How long offset and epoch outlive the last use of the stream; at least `ttl`.
+    /// How long offset and epoch outlive the last use of the stream: a publish (one suppressed by its version too) or a
+    /// read. The last use decides; but they never end before the publications.
     pub meta_ttl: Duration,
 }
 
@@ -40,7 +41,8 @@ pub struct NewPublication {
     pub tags: BTreeMap<String, String>,
     /// Keep in history and number it; `None` only delivers.
     pub retention: Option<HistoryRetention>,
-    /// The same key within five minutes in the same channel publishes once. Empty: no key. Looked at before `version`.
+    /// The same key within five minutes of its first use in the same channel publishes once: a repetition answers with
+    /// the first one's position, whatever it carries, and prolongs nothing. Empty: no key. Looked at before `version`.
     pub idempotency_key: String,
     /// With history only: not above the stored version (and `version_epoch` empty or the stored one) publishes nothing. 0: none.
     pub version: u64,
@@ -90,9 +92,13 @@ pub struct History {
 }
 
 /// What an engine tells its node, on any thread. Calls for one channel come one after the other, in offset order.
+///
+/// A sink is quick, never waits and never calls the engine: an engine may hold the channel's lock meanwhile, since that
+/// is what keeps the order.
 pub trait Announcements: Send + Sync + 'static {
-    /// A publication was made in a channel this node has subscribed. `position` is `None` without history;
-    /// `previous` is the stream's entry before it, if known (the base of a delta).
+    /// A publication was made in a channel this node has subscribed. Without history `epoch` is `None` and the offset 0.
+    /// `previous` is the stream's entry before it, the base of a delta: `None` if the publisher asked for no delta
+    /// ([`NewPublication::delta`]), if there is no history, or if that entry is no longer kept.
     fn publication(
         &self,
         channel: &ChannelName,
@@ -116,7 +122,7 @@ pub trait Announcements: Send + Sync + 'static {
 /// Publish is one atomic step: idempotency, version, next offset, append, trim, announcement. Offsets start at 1 and
 /// rise by 1 within an epoch. The first access to an unused channel with history creates its stream: offset 0, new epoch.
 pub trait Broker: Send + Sync + 'static {
-    /// Names the sink for announcements. Called once, before anything else.
+    /// Names the sink for announcements. Called once, before anything else; a second sink is ignored.
     fn attach(&self, announcements: Arc<dyn Announcements>);
 
     /// Starts announcing these channels to this node. When it returns, every later publish will be announced.
@@ -142,6 +148,6 @@ pub trait Broker: Send + Sync + 'static {
         meta_ttl: Duration,
     ) -> BoxFuture<'_, Result<History>>;
 
-    /// Deletes the publications; offset and epoch stay.
+    /// Deletes the publications; offset, epoch and version stay. Creates nothing and prolongs nothing.
     fn remove_history(&self, channel: &ChannelName) -> BoxFuture<'_, Result<()>>;
 }

@@ -9,9 +9,10 @@ pub mod error;
 pub mod presence;
 
 pub use broker::{
-    Announcements, Broker, Capabilities, History, HistoryFilter, HistoryRetention, NewPublication, Published, Suppressed,
+    Announcements, Broker, Capabilities, History, HistoryFilter, HistoryRetention, NewPublication, Published,
+    Suppressed,
 };
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{EngineError, Result};
 pub use presence::{PresenceStats, PresenceStore};
 
