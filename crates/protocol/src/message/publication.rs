@@ -1,0 +1,151 @@
+//! A publication, and its protobuf form.
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, BufMut, Bytes};
+use prost::DecodeError;
+use prost::encoding::{self, DecodeContext, WireType};
+
+use super::ClientInfo;
+
+/// One message of a channel.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Publication {
+    /// The payload. On JSON connections the raw JSON value.
+    pub data: Bytes,
+    /// Who published, if a client did.
+    pub info: Option<ClientInfo>,
+    /// Its number in the stream; 0 in a channel without one.
+    pub offset: u64,
+    pub tags: BTreeMap<String, String>,
+    /// `data` is a patch of the previous publication.
+    pub delta: bool,
+    /// Unix milliseconds. Stays inside a node: no encoding writes or reads it.
+    pub time: i64,
+    pub channel: String,
+    pub key: String,
+    pub removed: bool,
+    pub score: i64,
+    pub epoch: String,
+    /// The payload before this one. Stays inside a node, as `time` does.
+    pub prev_data: Bytes,
+    pub version: u64,
+}
+
+// === impl Publication ===
+
+/// By hand what the derive makes of other messages, because a derive can leave no field out: members that stay inside
+/// a node must have no way onto a wire, whoever forgets to clear them.
+impl prost::Message for Publication {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        macro_rules! put {
+            ($($tag:literal $kind:ident $field:ident),*) => {$(
+                if !is_zero(&self.$field) {
+                    encoding::$kind::encode($tag, &self.$field, buf);
+                }
+            )*};
+        }
+        put!(4 bytes data);
+        if let Some(info) = &self.info {
+            encoding::message::encode(5, info, buf);
+        }
+        put!(6 uint64 offset);
+        encoding::btree_map::encode(
+            encoding::string::encode,
+            encoding::string::encoded_len,
+            encoding::string::encode,
+            encoding::string::encoded_len,
+            7,
+            &self.tags,
+            buf,
+        );
+        put!(8 bool delta, 10 string channel, 11 string key, 12 bool removed, 13 sint64 score, 14 string epoch);
+        put!(16 uint64 version);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        let (merged, name) = match tag {
+            4 => (
+                encoding::bytes::merge(wire_type, &mut self.data, buf, ctx),
+                "data",
+            ),
+            5 => (
+                encoding::message::merge(wire_type, self.info.get_or_insert_default(), buf, ctx),
+                "info",
+            ),
+            6 => (
+                encoding::uint64::merge(wire_type, &mut self.offset, buf, ctx),
+                "offset",
+            ),
+            7 => {
+                let string = encoding::string::merge;
+                (
+                    encoding::btree_map::merge(string, encoding::string::merge, &mut self.tags, buf, ctx),
+                    "tags",
+                )
+            }
+            8 => (
+                encoding::bool::merge(wire_type, &mut self.delta, buf, ctx),
+                "delta",
+            ),
+            10 => (
+                encoding::string::merge(wire_type, &mut self.channel, buf, ctx),
+                "channel",
+            ),
+            11 => (encoding::string::merge(wire_type, &mut self.key, buf, ctx), "key"),
+            12 => (
+                encoding::bool::merge(wire_type, &mut self.removed, buf, ctx),
+                "removed",
+            ),
+            13 => (
+                encoding::sint64::merge(wire_type, &mut self.score, buf, ctx),
+                "score",
+            ),
+            14 => (
+                encoding::string::merge(wire_type, &mut self.epoch, buf, ctx),
+                "epoch",
+            ),
+            16 => (
+                encoding::uint64::merge(wire_type, &mut self.version, buf, ctx),
+                "version",
+            ),
+            _ => return encoding::skip_field(wire_type, tag, buf, ctx),
+        };
+        merged.map_err(|mut error| {
+            error.push("Publication", name);
+            error
+        })
+    }
+
+    fn encoded_len(&self) -> usize {
+        macro_rules! sum {
+            ($($tag:literal $kind:ident $field:ident),*) => {
+                0 $(+ if is_zero(&self.$field) { 0 } else { encoding::$kind::encoded_len($tag, &self.$field) })*
+            };
+        }
+        let string = encoding::string::encoded_len;
+        sum!(
+            4 bytes data, 6 uint64 offset, 8 bool delta, 10 string channel, 11 string key, 12 bool removed,
+            13 sint64 score, 14 string epoch, 16 uint64 version
+        ) + self
+            .info
+            .as_ref()
+            .map_or(0, |info| encoding::message::encoded_len(5, info))
+            + encoding::btree_map::encoded_len(string, encoding::string::encoded_len, 7, &self.tags)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Whether proto3 leaves the field out.
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
