@@ -70,51 +70,24 @@ impl prost::Message for Publication {
         buf: &mut impl Buf,
         ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
+        macro_rules! merge {
+            ($kind:ident $field:ident) => {
+                (encoding::$kind::merge(wire_type, &mut self.$field, buf, ctx), stringify!($field))
+            };
+        }
+        let string = encoding::string::merge;
         let (merged, name) = match tag {
-            4 => (
-                encoding::bytes::merge(wire_type, &mut self.data, buf, ctx),
-                "data",
-            ),
-            5 => (
-                encoding::message::merge(wire_type, self.info.get_or_insert_default(), buf, ctx),
-                "info",
-            ),
-            6 => (
-                encoding::uint64::merge(wire_type, &mut self.offset, buf, ctx),
-                "offset",
-            ),
-            7 => {
-                let string = encoding::string::merge;
-                (
-                    encoding::btree_map::merge(string, encoding::string::merge, &mut self.tags, buf, ctx),
-                    "tags",
-                )
-            }
-            8 => (
-                encoding::bool::merge(wire_type, &mut self.delta, buf, ctx),
-                "delta",
-            ),
-            10 => (
-                encoding::string::merge(wire_type, &mut self.channel, buf, ctx),
-                "channel",
-            ),
-            11 => (encoding::string::merge(wire_type, &mut self.key, buf, ctx), "key"),
-            12 => (
-                encoding::bool::merge(wire_type, &mut self.removed, buf, ctx),
-                "removed",
-            ),
-            13 => (
-                encoding::sint64::merge(wire_type, &mut self.score, buf, ctx),
-                "score",
-            ),
-            14 => (
-                encoding::string::merge(wire_type, &mut self.epoch, buf, ctx),
-                "epoch",
-            ),
-            16 => (
-                encoding::uint64::merge(wire_type, &mut self.version, buf, ctx),
-                "version",
-            ),
+            4 => merge!(bytes data),
+            5 => (encoding::message::merge(wire_type, self.info.get_or_insert_default(), buf, ctx), "info"),
+            6 => merge!(uint64 offset),
+            7 => (encoding::btree_map::merge(string, encoding::string::merge, &mut self.tags, buf, ctx), "tags"),
+            8 => merge!(bool delta),
+            10 => merge!(string channel),
+            11 => merge!(string key),
+            12 => merge!(bool removed),
+            13 => merge!(sint64 score),
+            14 => merge!(string epoch),
+            16 => merge!(uint64 version),
             _ => return encoding::skip_field(wire_type, tag, buf, ctx),
         };
         merged.map_err(|mut error| {

@@ -1,0 +1,11 @@
+//! The two encodings from outside: against the schema, against frozen examples, against each other, and against peers
+//! that send anything at all.
+
+mod bad_input;
+mod examples;
+mod lawful;
+mod reading;
+mod round_trip;
+mod schema;
+mod support;
+mod writing;
