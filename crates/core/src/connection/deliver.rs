@@ -1,0 +1,88 @@
+//! Live events on their way to one connection. The hot path: no allocation beyond the outbox's own.
+
+use std::sync::Arc;
+
+use super::subscriptions::SubStage;
+use super::{Connection, Turn};
+use crate::frame::{Broadcast, Event};
+use crate::recovery::{self, Step};
+use crate::task::SubKey;
+use crate::time::Millis;
+
+/// What became of an event at one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// In the outbox.
+    Queued,
+    /// Not for this subscriber, or kept until it is live.
+    Skipped,
+    /// The subscriber missed something before it.
+    Insufficient(SubKey),
+    /// It cannot be written in this connection's encoding.
+    Unencodable,
+}
+
+impl Connection {
+    /// Hands an event to one subscription.
+    pub(crate) fn deliver(&mut self, sub: u32, broadcast: &Arc<Broadcast>, now: Millis) -> Delivery {
+        let index = sub;
+        let Some(sub) = self.subs.at(sub) else {
+            return Delivery::Skipped;
+        };
+        match &mut sub.stage {
+            SubStage::Live { .. } => {}
+            SubStage::Joining {
+                gathered,
+                gathered_bytes,
+                ..
+            } => {
+                *gathered_bytes += broadcast.weight();
+                gathered.push(Arc::clone(broadcast));
+                return Delivery::Skipped;
+            }
+            _ => return Delivery::Skipped,
+        }
+        match &broadcast.event {
+            Event::Join(_) | Event::Leave(_) if !sub.features.push_join_leave => return Delivery::Skipped,
+            Event::Publication(_) if sub.features.positioned => {
+                match recovery::advance(&mut sub.position, broadcast.offset(), &broadcast.epoch) {
+                    Step::Deliver => sub.confirmed_at = now,
+                    Step::Drop => return Delivery::Skipped,
+                    Step::Insufficient => {
+                        return Delivery::Insufficient(SubKey {
+                            index,
+                            attempt: sub.attempt,
+                        });
+                    }
+                }
+            }
+            _ => {}
+        }
+        match broadcast.frame(self.wire) {
+            Some(frame) => {
+                self.outbox.push(frame);
+                Delivery::Queued
+            }
+            None => Delivery::Unencodable,
+        }
+    }
+
+    /// A publication showed that an earlier one is missing.
+    pub(crate) fn missed(&mut self, key: SubKey, turn: &mut Turn<'_>) {
+        self.insufficient_state(key, turn);
+    }
+
+    /// Announcements of a channel may have been lost: who is positioned must start over.
+    pub(crate) fn lost(&mut self, sub: u32, turn: &mut Turn<'_>) {
+        let Some(subscription) = self.subs.at(sub) else {
+            return;
+        };
+        let key = SubKey {
+            index: sub,
+            attempt: subscription.attempt,
+        };
+        if subscription.features.positioned && subscription.is_live() {
+            self.insufficient_state(key, turn);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Taking commands out of frames, one after the other, and holding back what must wait.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tidewire_protocol::frame::{DecodeLimits, commands};
+use tidewire_protocol::{Command, DecodeError, Disconnect, Request};
+
+use super::{Connection, Stage, Turn};
+use crate::hooks::Refusal;
+use crate::time::NEVER;
+
+/// What has been received and not looked at yet.
+#[derive(Default)]
+pub(super) struct Intake {
+    /// A command that waits for something else to end.
+    held: Option<(u32, Request)>,
+    /// The rest of a frame, and frames after it.
+    frames: VecDeque<Bytes>,
+}
+
+/// Whether a command could be begun.
+pub(super) enum Begun {
+    Yes,
+    /// It must wait until the subscription of its channel has settled.
+    NotYet(Request),
+}
+
+impl Connection {
+    /// Takes a complete message of the transport.
+    pub(crate) fn message(&mut self, frame: Bytes, turn: &mut Turn<'_>) {
+        if !self.listens() {
+            return;
+        }
+        match &mut self.intake {
+            Some(intake) => intake.frames.push_back(frame),
+            None => self.take_frame(frame, turn),
+        }
+    }
+
+    /// Whether the driver should read more. While unusable it should, to notice that the peer leaves.
+    pub(crate) fn wants_read(&self) -> bool {
+        self.intake.is_none() && !self.is_closed()
+    }
+
+    /// Goes on with what had to wait, if it need not wait any more.
+    pub(super) fn continue_intake(&mut self, turn: &mut Turn<'_>) {
+        while let Some(mut intake) = self.intake.take() {
+            if !self.listens() {
+                return;
+            }
+            if self.must_wait(turn) {
+                self.intake = Some(intake);
+                return;
+            }
+            if let Some((id, request)) = intake.held.take() {
+                self.restore(intake);
+                if !self.begin(id, request, turn) {
+                    return;
+                }
+            } else if let Some(frame) = intake.frames.pop_front() {
+                self.restore(intake);
+                self.take_frame(frame, turn);
+            }
+        }
+    }
+
+    fn restore(&mut self, intake: Box<Intake>) {
+        if !intake.frames.is_empty() {
+            self.intake = Some(intake);
+        }
+    }
+
+    fn listens(&self) -> bool {
+        !matches!(self.stage, Stage::Unusable | Stage::Closed)
+    }
+
+    fn must_wait(&self, turn: &Turn<'_>) -> bool {
+        let at_a_time = turn.node.options().client.concurrency.max(1) as u32;
+        let held = self.intake.as_ref().is_some_and(|intake| intake.held.is_some());
+        held || matches!(self.stage, Stage::Connecting(_)) || self.waiting >= at_a_time
+    }
+
+    fn take_frame(&mut self, frame: Bytes, turn: &mut Turn<'_>) {
+        let limits = DecodeLimits {
+            command_bytes: turn.node.options().client.command_bytes_max,
+            ..DecodeLimits::default()
+        };
+        let mut commands = commands(self.wire.encoding, &frame, &limits);
+        loop {
+            if !self.listens() {
+                return;
+            }
+            if self.must_wait(turn) {
+                if !commands.is_done() {
+                    self.intake
+                        .get_or_insert_default()
+                        .frames
+                        .push_front(commands.rest());
+                }
+                return;
+            }
+            match commands.next() {
+                None => return,
+                Some(Ok(command)) => self.command(command, turn),
+                Some(Err(DecodeError::Refused { id, code })) => {
+                    turn.node.metrics().commands.increment();
+                    let refusal = if self.is_connected() {
+                        code.into()
+                    } else {
+                        Refusal::Disconnect(Disconnect::BAD_REQUEST)
+                    };
+                    self.refuse(id, refusal, turn);
+                }
+                Some(Err(error)) => {
+                    tracing::info!(client = %self.client, %error, "bad frame");
+                    self.close(Disconnect::BAD_REQUEST, turn);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command, turn: &mut Turn<'_>) {
+        turn.node.metrics().commands.increment();
+        let id = command.id;
+        match command.into_request() {
+            Some(request) if id > 0 || matches!(request, Request::Send(_)) => {
+                self.begin(id, request, turn);
+            }
+            None if id == 0 => self.pong(turn),
+            _ => {
+                tracing::info!(client = %self.client, id, "bad command: no known request, or no id");
+                self.close(Disconnect::BAD_REQUEST, turn);
+            }
+        }
+    }
+
+    /// Begins a command; false if it has to be held.
+    fn begin(&mut self, id: u32, request: Request, turn: &mut Turn<'_>) -> bool {
+        let first = matches!(self.stage, Stage::Opened(_));
+        if first != matches!(request, Request::Connect(_)) {
+            tracing::info!(client = %self.client, "bad command: connect must come first and once");
+            self.close(Disconnect::BAD_REQUEST, turn);
+            return true;
+        }
+        let begun = match request {
+            Request::Connect(request) => self.connect(id, *request, turn),
+            Request::Subscribe(request) => self.subscribe(id, request, turn),
+            Request::Unsubscribe(request) => self.unsubscribe(id, request, turn),
+            Request::Publish(request) => self.publish(id, *request, turn),
+            Request::Presence(request) => self.presence(id, &request.channel, turn),
+            Request::PresenceStats(request) => self.presence_stats(id, &request.channel, turn),
+            Request::History(request) => self.history(id, *request, turn),
+            Request::Rpc(request) => self.rpc(id, *request, turn),
+            Request::Send(request) => self.send(request.data, turn),
+            Request::Refresh(request) => self.refresh(id, request.token, turn),
+            Request::SubRefresh(request) => self.sub_refresh(id, *request, turn),
+        };
+        match begun {
+            Ok(Begun::Yes) => true,
+            Ok(Begun::NotYet(request)) => {
+                self.intake.get_or_insert_default().held = Some((id, request));
+                false
+            }
+            Err(refusal) => {
+                self.refuse(id, refusal, turn);
+                true
+            }
+        }
+    }
+
+    fn pong(&mut self, turn: &mut Turn<'_>) {
+        if self.deadlines.pong == NEVER {
+            tracing::info!(client = %self.client, "bad command: a pong nobody asked for");
+            self.close(Disconnect::BAD_REQUEST, turn);
+        }
+        self.deadlines.pong = NEVER;
+    }
+}

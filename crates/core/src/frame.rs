@@ -1,0 +1,175 @@
+//! Finished frames: where a message becomes the bytes that are written to a socket.
+//!
+//! A publication is encoded once per [`Wire`] and shared by all receivers of that form. A further transport, a delta or
+//! a compressed form is a further wire variant here, never a second delivery path.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tidewire_protocol::frame::{append_join, append_leave, append_publication};
+use tidewire_protocol::{ChannelName, ClientInfo, EncodeError, Encoding, Epoch, Publication};
+
+/// How a transport delimits what it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// Unmasked WebSocket frames of a server (RFC 6455 §5): text for JSON, binary for protobuf.
+    WebSocket,
+}
+
+/// The form of everything written to one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Wire {
+    /// How messages are encoded.
+    pub encoding: Encoding,
+    /// How they are delimited.
+    pub framing: Framing,
+}
+
+impl Wire {
+    /// How many wires there are.
+    const COUNT: usize = 2;
+
+    fn index(self) -> usize {
+        match (self.encoding, self.framing) {
+            (Encoding::Json, Framing::WebSocket) => 0,
+            (Encoding::Protobuf, Framing::WebSocket) => 1,
+        }
+    }
+
+    /// Makes a finished frame of encoded messages.
+    pub fn finish(self, messages: &[u8]) -> Bytes {
+        match self.framing {
+            Framing::WebSocket => web_socket_frame(self.encoding, messages),
+        }
+    }
+}
+
+/// RFC 6455 §5.2: FIN and the opcode, then the length in its shortest form; servers do not mask.
+fn web_socket_frame(encoding: Encoding, payload: &[u8]) -> Bytes {
+    let opcode = match encoding {
+        Encoding::Json => 0x1,
+        Encoding::Protobuf => 0x2,
+    };
+    let mut frame = Vec::with_capacity(payload.len() + 10);
+    frame.push(0x80 | opcode);
+    match payload.len() {
+        len @ 0..=125 => frame.push(len as u8),
+        len @ 126..=0xffff => {
+            frame.push(126);
+            frame.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(127);
+            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    Bytes::from(frame)
+}
+
+/// What a channel's subscribers are told.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    Publication(Arc<Publication>),
+    Join(Arc<ClientInfo>),
+    Leave(Arc<ClientInfo>),
+}
+
+/// One event of a channel on its way to all subscribers of this node, with the frames made for it so far.
+#[derive(Debug)]
+pub(crate) struct Broadcast {
+    pub(crate) channel: ChannelName,
+    pub(crate) event: Event,
+    /// The stream's epoch, if the event is a publication with an offset.
+    pub(crate) epoch: Epoch,
+    frames: [OnceLock<Option<Bytes>>; Wire::COUNT],
+}
+
+impl Broadcast {
+    pub(crate) fn new(channel: ChannelName, event: Event, epoch: Epoch) -> Self {
+        Self {
+            channel,
+            event,
+            epoch,
+            frames: Default::default(),
+        }
+    }
+
+    /// The frame for one wire, made on first use. `None` if the payload cannot be written in that encoding.
+    pub(crate) fn frame(&self, wire: Wire) -> Option<Bytes> {
+        self.frames[wire.index()]
+            .get_or_init(|| self.encode(wire).ok())
+            .clone()
+    }
+
+    /// The publication's offset; 0 for everything without a place in the stream.
+    pub(crate) fn offset(&self) -> u64 {
+        match &self.event {
+            Event::Publication(publication) => publication.offset,
+            Event::Join(_) | Event::Leave(_) => 0,
+        }
+    }
+
+    /// About how much memory the event holds.
+    pub(crate) fn weight(&self) -> usize {
+        let payload = match &self.event {
+            Event::Publication(publication) => publication.data.len(),
+            Event::Join(info) | Event::Leave(info) => info.conn_info.len() + info.chan_info.len(),
+        };
+        payload + 256
+    }
+
+    fn encode(&self, wire: Wire) -> Result<Bytes, EncodeError> {
+        let mut message = Vec::new();
+        match &self.event {
+            Event::Publication(publication) => {
+                append_publication(wire.encoding, &self.channel, publication, &mut message)?;
+            }
+            Event::Join(info) => append_join(wire.encoding, &self.channel, info, &mut message)?,
+            Event::Leave(info) => append_leave(wire.encoding, &self.channel, info, &mut message)?,
+        }
+        Ok(wire.finish(&message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_take_their_shortest_form() {
+        let header = |len: usize| {
+            let frame = web_socket_frame(Encoding::Protobuf, &vec![0; len]);
+            frame[..frame.len() - len].to_vec()
+        };
+        assert_eq!(header(0), [0x82, 0]);
+        assert_eq!(header(125), [0x82, 125]);
+        assert_eq!(header(126), [0x82, 126, 0, 126]);
+        assert_eq!(header(65_535), [0x82, 126, 0xff, 0xff]);
+        assert_eq!(header(65_536), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_frame_is_made_once_and_shared() {
+        let publication = Publication {
+            data: Bytes::from_static(b"{\"a\":1}"),
+            offset: 7,
+            ..Default::default()
+        };
+        let broadcast = Broadcast::new(
+            "news".into(),
+            Event::Publication(Arc::new(publication)),
+            "e".into(),
+        );
+        let wire = Wire {
+            encoding: Encoding::Json,
+            framing: Framing::WebSocket,
+        };
+        let (first, second) = (broadcast.frame(wire).unwrap(), broadcast.frame(wire).unwrap());
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        assert_eq!(
+            &first[2..],
+            br#"{"push":{"channel":"news","pub":{"data":{"a":1},"offset":7}}}"#
+        );
+    }
+}

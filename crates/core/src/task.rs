@@ -1,0 +1,117 @@
+//! Work that has to wait: what a connection asks of the engine, of hooks and of token keys.
+//!
+//! A connection never waits itself. It hands out a [`Task`]; whoever drives the worker runs its future anywhere and
+//! gives the [`Completion`] back.
+
+use std::future::Future;
+
+use tidewire_engine::{BoxFuture, History};
+use tidewire_protocol::{Reply, StreamPosition};
+
+use crate::auth::Authenticated;
+use crate::hooks::{
+    ConnectionClaims, HookResult, RefreshGrant, Refusal, SubscribeGrant, SubscriptionClaims, TokenError,
+};
+
+/// Work for the driver of a worker: poll `future` to its end, then hand the result to `Worker::complete` (directly if
+/// it was ready at once) or to `Inbox::push_completion`.
+pub struct Task {
+    /// The work.
+    pub future: BoxFuture<'static, Completion>,
+}
+
+/// What came of a task.
+pub struct Completion {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+    pub(crate) answer: Answer,
+}
+
+impl Task {
+    pub(crate) fn new(
+        slot: u32,
+        generation: u32,
+        work: impl Future<Output = Answer> + Send + 'static,
+    ) -> Self {
+        Self {
+            future: Box::pin(async move {
+                Completion {
+                    slot,
+                    generation,
+                    answer: work.await,
+                }
+            }),
+        }
+    }
+}
+
+/// Names one attempt to subscribe on a connection: the index may be used again, the attempt number is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SubKey {
+    pub(crate) index: u32,
+    pub(crate) attempt: u32,
+}
+
+/// What a task found out, with whom it is for.
+pub(crate) enum Answer {
+    Authenticated {
+        id: u32,
+        outcome: HookResult<Box<Authenticated>>,
+    },
+    Authorized {
+        sub: SubKey,
+        outcome: HookResult<Authorized>,
+    },
+    Joined {
+        sub: SubKey,
+        outcome: HookResult<Option<History>>,
+    },
+    Left {
+        sub: SubKey,
+    },
+    /// Join announced or presence refreshed; `top` is where the stream stands, if that was asked.
+    Tended {
+        sub: SubKey,
+        top: Option<StreamPosition>,
+    },
+    Replied {
+        id: u32,
+        outcome: HookResult<Reply>,
+    },
+    Refreshed {
+        id: u32,
+        outcome: Result<ConnectionClaims, TokenError>,
+    },
+    SubRefreshed {
+        id: u32,
+        sub: SubKey,
+        outcome: Result<SubscriptionClaims, TokenError>,
+    },
+    /// The refresh hook's word on the connection.
+    Renewed(Result<RefreshGrant, Refusal>),
+    /// The sub-refresh hook's word on a subscription.
+    SubRenewed {
+        sub: SubKey,
+        outcome: Result<RefreshGrant, Refusal>,
+    },
+    /// A `send` message was taken.
+    Sent(Option<Refusal>),
+    /// Nobody waits for it.
+    Done,
+}
+
+/// Why a subscription was granted, which decides whether the client's wishes count.
+pub(crate) enum Authorized {
+    /// By a token or by the rules: the client's wishes count as far as the rules allow.
+    ByRules(SubscribeGrant),
+    /// By the hook: the rules and the grant decide alone.
+    ByHook(SubscribeGrant),
+}
+
+impl Authorized {
+    pub(crate) fn into_grant(self) -> SubscribeGrant {
+        match self {
+            Self::ByRules(grant) | Self::ByHook(grant) => grant,
+        }
+    }
+}
