@@ -5,6 +5,8 @@
 
 pub mod broker;
 pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
 pub mod presence;
 

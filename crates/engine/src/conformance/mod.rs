@@ -1,0 +1,113 @@
+//! The cases every engine passes, so that a node behaves the same on each.
+//!
+//! `publishing`, `history`, `announcing`, `presence`: behaviour, a case each. `random`: seeded random operations held
+//! against `model`, the engine in its most obvious form. `bench`: an engine under test and its ear, the `recorder`.
+//!
+//! An engine's tests say how to make one and get a test for each case:
+//!
+//! ```ignore
+//! async fn embedded() -> Subject { .. }
+//! tidewire_engine::conformance!(tests: embedded);
+//! ```
+//!
+//! A failed case panics with what it saw. Needs tokio, with threads where concurrency is the point.
+
+// A failed case is a panic, here as in any test.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+pub mod announcing;
+mod bench;
+pub mod history;
+pub mod model;
+pub mod presence;
+pub mod publishing;
+pub mod random;
+mod recorder;
+
+pub use bench::{Advance, Bench, Subject};
+pub use recorder::{Announced, Recorder};
+
+/// Runs every case, one after the other, each on an engine of its own. `make` gives an engine without anything in it.
+///
+/// Prefer the tests that `conformance!(tests: make)` writes: each failure has a name there.
+///
+/// # Panics
+/// At the first case that fails.
+pub async fn run<F, Fut>(make: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Subject>,
+{
+    crate::conformance!(run: make);
+}
+
+/// The list of cases. `tests: path` writes a `#[tokio::test]` for each; `path` names an `async fn() -> Subject`. `run:
+/// make` awaits them one by one.
+#[macro_export]
+macro_rules! conformance {
+    (tests: $make:path) => { $crate::conformance! { @cases @tests $make } };
+    (run: $make:ident) => { $crate::conformance! { @cases @run $make } };
+    (@cases $($then:tt)*) => { $crate::conformance! { $($then)* =>
+        publishing: [
+            inv_d1_offsets_start_at_one_and_rise_by_one_within_one_epoch,
+            a_publish_without_history_has_no_position_and_keeps_nothing,
+            a_publish_without_history_takes_no_offset_from_the_stream,
+            a_publication_is_announced_and_kept_as_it_was_published,
+            inv_d5_a_repeated_key_publishes_once_and_answers_the_same,
+            inv_d5_a_repeated_key_without_history_delivers_once,
+            inv_d5_the_same_key_in_another_channel_publishes,
+            inv_d5_a_key_answers_after_its_history_is_removed,
+            inv_d5_a_key_is_looked_at_before_the_version,
+            inv_d5_a_key_ends_five_minutes_after_its_first_use,
+            inv_d5_concurrent_publishes_with_one_key_publish_once,
+            a_version_not_above_the_stored_one_is_suppressed,
+            a_new_version_epoch_starts_the_versions_anew,
+            a_version_means_nothing_without_history,
+            a_version_outlives_removed_history,
+        ],
+        history: [
+            an_unused_channel_gets_a_stream_at_offset_zero,
+            inv_d2_the_size_keeps_the_newest_and_shows_what_is_gone,
+            filters_choose_by_offset_direction_and_limit,
+            inv_d2_publications_run_out_and_the_position_stays,
+            inv_d2_a_publish_prolongs_everything_kept,
+            inv_d2_publications_end_at_exactly_their_time,
+            inv_d2_the_epoch_changes_once_the_position_is_lost,
+            inv_d2_the_position_ends_at_exactly_its_time,
+            reads_and_publishes_prolong_the_position,
+            inv_d2_removed_history_keeps_offset_and_epoch,
+            channels_do_not_share_streams,
+        ],
+        announcing: [
+            only_subscribed_channels_are_announced,
+            a_channel_subscribed_again_is_announced_again,
+            inv_d3_sequential_publishes_are_announced_in_order,
+            inv_d3_concurrent_publishes_are_announced_in_offset_order_each_once,
+            inv_d1_every_publish_after_subscribe_returns_is_announced,
+            the_base_of_a_delta_comes_with_the_publication,
+            joins_and_leaves_are_announced_and_not_kept,
+        ],
+        presence: [
+            an_entry_is_there_until_it_is_removed,
+            a_second_entry_of_a_client_replaces_the_first,
+            entries_are_ordered_by_client,
+            users_are_counted_once_and_anonymous_ones_as_one,
+            channels_do_not_share_presence,
+            inv_p1_an_entry_runs_out_unless_it_is_refreshed,
+            inv_p1_an_entry_ends_at_exactly_its_time,
+        ],
+        random: [
+            inv_d1_inv_d2_inv_d5_random_histories_agree_with_the_model,
+            inv_p1_random_presence_agrees_with_the_model,
+        ],
+    } };
+    (@tests $make:path => $($module:ident: [$($case:ident,)*],)*) => { $($(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            $crate::conformance::$module::$case($crate::conformance::Bench::new($make().await)).await;
+        }
+    )*)* };
+    (@run $make:ident => $($module:ident: [$($case:ident,)*],)*) => { $($(
+        $crate::conformance::$module::$case($crate::conformance::Bench::new($make().await)).await;
+    )*)* };
+}
