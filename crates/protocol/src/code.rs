@@ -64,10 +64,7 @@ impl ErrorCode {
 
     /// Whether the same request may succeed later without any change.
     pub const fn is_temporary(self) -> bool {
-        matches!(
-            self,
-            Self::Internal | Self::TooManyRequests | Self::ConcurrentPagination
-        )
+        matches!(self, Self::Internal | Self::TooManyRequests | Self::ConcurrentPagination)
     }
 
     /// The number on the wire.
@@ -78,11 +75,7 @@ impl ErrorCode {
 
 impl From<ErrorCode> for Error {
     fn from(code: ErrorCode) -> Self {
-        Self {
-            code: code.number(),
-            message: code.message().to_owned(),
-            temporary: code.is_temporary(),
-        }
+        Self { code: code.number(), message: code.message().to_owned(), temporary: code.is_temporary() }
     }
 }
 
@@ -159,12 +152,20 @@ impl Disconnect {
     /// Longest reason a WebSocket close frame can carry (RFC 6455 §5.5: 125 bytes with the code).
     pub const REASON_BYTES_MAX: usize = 123;
 
-    /// A disconnect with a code and reason of the application's own.
+    /// A disconnect with a code and reason of the application's own. The reason is made fit for the wire: shortened to
+    /// [`Self::REASON_BYTES_MAX`] bytes, given words if it is empty or reads as JSON.
     pub fn custom(code: u32, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            reason: reason.into(),
+        let mut reason = reason.into();
+        if reason.is_empty() {
+            reason = Cow::Borrowed("disconnect");
+        } else if crate::payload::is_json(reason.as_bytes()) {
+            reason = Cow::Owned(format!("reason: {reason}"));
         }
+        if reason.len() > Self::REASON_BYTES_MAX {
+            let end = (0..=Self::REASON_BYTES_MAX).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+            reason.to_mut().truncate(end);
+        }
+        Self { code, reason }
     }
 }
 
@@ -179,23 +180,26 @@ pub struct Unsubscribed {
 
 impl Unsubscribed {
     /// The server API or a changed token ended it.
-    pub const SERVER: Self = Self {
-        code: 2000,
-        reason: Cow::Borrowed("server unsubscribe"),
-    };
+    pub const SERVER: Self = Self { code: 2000, reason: Cow::Borrowed("server unsubscribe") };
     /// The server can no longer promise that nothing was missed; the client comes back with its position.
-    pub const INSUFFICIENT_STATE: Self = Self {
-        code: 2500,
-        reason: Cow::Borrowed("insufficient state"),
-    };
+    pub const INSUFFICIENT_STATE: Self = Self { code: 2500, reason: Cow::Borrowed("insufficient state") };
     /// Its time is over.
-    pub const EXPIRED: Self = Self {
-        code: 2501,
-        reason: Cow::Borrowed("subscription expired"),
-    };
+    pub const EXPIRED: Self = Self { code: 2501, reason: Cow::Borrowed("subscription expired") };
     /// The client must drop token and position.
-    pub const STATE_INVALIDATED: Self = Self {
-        code: 2502,
-        reason: Cow::Borrowed("state invalidated"),
-    };
+    pub const STATE_INVALIDATED: Self = Self { code: 2502, reason: Cow::Borrowed("state invalidated") };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_custom_reason_never_misleads_a_client() {
+        let reason = |text: &str| Disconnect::custom(4000, text.to_owned()).reason.into_owned();
+        assert_eq!(reason("go away"), "go away");
+        assert_eq!(reason(""), "disconnect");
+        assert_eq!(reason("{\"reconnect\":false}"), "reason: {\"reconnect\":false}");
+        assert_eq!(reason("12"), "reason: 12");
+        assert_eq!(reason(&"é".repeat(100)).len(), 122);
+    }
 }

@@ -41,10 +41,7 @@ pub enum DecodeError {
 
 impl DecodeError {
     pub(crate) fn malformed(what: impl Into<Cow<'static, str>>, at: usize) -> Self {
-        Self::Malformed {
-            what: what.into(),
-            at,
-        }
+        Self::Malformed { what: what.into(), at }
     }
 }
 

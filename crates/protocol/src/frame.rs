@@ -29,10 +29,7 @@ pub struct DecodeLimits {
 
 impl Default for DecodeLimits {
     fn default() -> Self {
-        Self {
-            command_bytes: 65_536,
-            ..Self::TRUSTING
-        }
+        Self { command_bytes: 65_536, ..Self::TRUSTING }
     }
 }
 
@@ -58,10 +55,7 @@ pub fn commands<'a>(encoding: Encoding, frame: &'a Bytes, limits: &'a DecodeLimi
 
 /// The replies and pushes of one received frame, in the same way as [`commands`].
 pub fn replies(encoding: Encoding, frame: &Bytes) -> Replies<'_> {
-    const TRUSTING: &DecodeLimits = &DecodeLimits {
-        object_keys: usize::MAX,
-        ..DecodeLimits::TRUSTING
-    };
+    const TRUSTING: &DecodeLimits = &DecodeLimits { object_keys: usize::MAX, ..DecodeLimits::TRUSTING };
     Messages::new(encoding, frame, TRUSTING)
 }
 
@@ -94,14 +88,7 @@ trait Decode: Sized {
 
 impl<'a, T> Messages<'a, T> {
     fn new(encoding: Encoding, frame: &'a Bytes, limits: &'a DecodeLimits) -> Self {
-        Self {
-            encoding,
-            frame,
-            limits,
-            rest: frame,
-            fresh: true,
-            message: PhantomData,
-        }
+        Self { encoding, frame, limits, rest: frame, fresh: true, message: PhantomData }
     }
 
     /// What has not been decoded yet, a slice of the frame; empty at the end and after an error that ends the

@@ -8,6 +8,9 @@
 //!
 //! Pure: no I/O, no clock, no runtime. Bytes from a peer never panic here; every limit is applied while decoding.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![deny(clippy::arithmetic_side_effects)]
+
 pub mod code;
 mod error;
 pub mod frame;

@@ -101,18 +101,12 @@ pub struct StreamPosition {
 
 impl From<message::WirePosition> for StreamPosition {
     fn from(wire: message::WirePosition) -> Self {
-        Self {
-            offset: wire.offset,
-            epoch: Epoch::from(wire.epoch),
-        }
+        Self { offset: wire.offset, epoch: Epoch::from(wire.epoch) }
     }
 }
 
 impl From<StreamPosition> for message::WirePosition {
     fn from(position: StreamPosition) -> Self {
-        Self {
-            offset: position.offset,
-            epoch: position.epoch.as_str().to_owned(),
-        }
+        Self { offset: position.offset, epoch: position.epoch.as_str().to_owned() }
     }
 }

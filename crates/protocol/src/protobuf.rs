@@ -45,14 +45,8 @@ pub(crate) fn command(body: Bytes, limits: &DecodeLimits) -> Result<Command, Dec
         return Ok(command);
     }
     match command.id {
-        0 => Err(DecodeError::malformed(
-            "beyond a limit, and without an id to answer",
-            0,
-        )),
-        id => Err(DecodeError::Refused {
-            id,
-            code: ErrorCode::BadRequest,
-        }),
+        0 => Err(DecodeError::malformed("beyond a limit, and without an id to answer", 0)),
+        id => Err(DecodeError::Refused { id, code: ErrorCode::BadRequest }),
     }
 }
 
@@ -75,10 +69,7 @@ fn filter_is_within(filter: &FilterNode, levels: usize, nodes: &mut usize) -> bo
         return false;
     };
     *nodes = left;
-    filter
-        .nodes
-        .iter()
-        .all(|node| filter_is_within(node, levels, nodes))
+    filter.nodes.iter().all(|node| filter_is_within(node, levels, nodes))
 }
 
 /// Appends a message behind its length.
@@ -95,11 +86,7 @@ pub(crate) fn append_push(channel: &str, body: &PushBody<'_>, out: &mut Vec<u8>)
         PushBody::Join(info) => (key(5), field_len(info.encoded_len())),
         PushBody::Leave(info) => (key(6), field_len(info.encoded_len())),
     };
-    let channel_len = if channel.is_empty() {
-        0
-    } else {
-        field_len(channel.len())
-    };
+    let channel_len = if channel.is_empty() { 0 } else { field_len(channel.len()) };
     let push = channel_len.saturating_add(field_len(inner));
     let reply = field_len(push);
     out.reserve(reply.saturating_add(prost::length_delimiter_len(reply)));
@@ -122,8 +109,7 @@ pub(crate) fn append_push(channel: &str, body: &PushBody<'_>, out: &mut Vec<u8>)
 
 /// Bytes of a field with a one-byte key, its length and `len` bytes of content.
 fn field_len(len: usize) -> usize {
-    len.saturating_add(prost::length_delimiter_len(len))
-        .saturating_add(1)
+    len.saturating_add(prost::length_delimiter_len(len)).saturating_add(1)
 }
 
 fn open(key: u8, len: usize, out: &mut Vec<u8>) {

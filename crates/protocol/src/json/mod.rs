@@ -27,14 +27,8 @@ pub(crate) fn command(frame: &Bytes, line: &[u8], limits: &DecodeLimits) -> Resu
     let (command, refused) = message::<Command>(frame, line, limits)?;
     match (refused, command.id) {
         (false, _) => Ok(command),
-        (true, 0) => Err(DecodeError::malformed(
-            "beyond a limit, and without an id to answer",
-            line.len(),
-        )),
-        (true, id) => Err(DecodeError::Refused {
-            id,
-            code: ErrorCode::BadRequest,
-        }),
+        (true, 0) => Err(DecodeError::malformed("beyond a limit, and without an id to answer", line.len())),
+        (true, id) => Err(DecodeError::Refused { id, code: ErrorCode::BadRequest }),
     }
 }
 

@@ -39,14 +39,7 @@ pub(super) struct Items {
 impl<'a> Reader<'a> {
     /// `line` is a part of `frame` and UTF-8.
     pub(super) fn new(frame: &'a Bytes, line: &'a [u8], limits: &'a DecodeLimits) -> Self {
-        Self {
-            frame,
-            rest: line,
-            limits,
-            depth: 0,
-            filter: Filter::default(),
-            refused: false,
-        }
+        Self { frame, rest: line, limits, depth: 0, filter: Filter::default(), refused: false }
     }
 
     /// Checks that nothing follows, and tells whether something was left out.
@@ -97,9 +90,7 @@ impl<'a> Reader<'a> {
     /// A whole number without fraction or exponent that fits `T`.
     pub(super) fn integer<T: FromStr>(&mut self) -> Read<T> {
         let token = self.token(scan::number)?;
-        let number = std::str::from_utf8(token)
-            .ok()
-            .and_then(|token| token.parse().ok());
+        let number = std::str::from_utf8(token).ok().and_then(|token| token.parse().ok());
         number.ok_or(Fault::new("not a whole number, or out of range", self.rest))
     }
 
@@ -145,11 +136,7 @@ impl<'a> Reader<'a> {
     /// Enters an array (`[`) or object (`{`).
     pub(super) fn open(&mut self, bracket: u8) -> Read<Items> {
         if !self.take(&[bracket]) {
-            return self.fault(if bracket == b'{' {
-                "not an object"
-            } else {
-                "not an array"
-            });
+            return self.fault(if bracket == b'{' { "not an object" } else { "not an array" });
         }
         // Levels of a filter are counted apart.
         if self.filter.levels == 0 {
@@ -222,8 +209,7 @@ impl<'a> Reader<'a> {
 
 /// What `text` has before `rest`, its own end.
 fn behind<'a>(text: &'a [u8], rest: &[u8]) -> &'a [u8] {
-    text.get(..text.len().saturating_sub(rest.len()))
-        .unwrap_or_default()
+    text.get(..text.len().saturating_sub(rest.len())).unwrap_or_default()
 }
 
 /// Resolves the escapes of a string that [`scan::string`] has checked. `None` for half of a surrogate pair, which is

@@ -12,10 +12,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn new(what: &'static str, rest: &[u8]) -> Self {
-        Self {
-            what,
-            left: rest.len(),
-        }
+        Self { what, left: rest.len() }
     }
 }
 
@@ -119,17 +116,11 @@ pub(crate) fn string(text: &[u8]) -> Scan<'_> {
     };
     let mut rest = rest;
     loop {
-        let run = rest
-            .iter()
-            .position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20);
+        let run = rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20);
         rest = run.and_then(|run| rest.get(run..)).unwrap_or_default();
         match rest {
             [b'"', tail @ ..] => return Ok(tail),
-            [
-                b'\\',
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
-                tail @ ..,
-            ] => rest = tail,
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', tail @ ..] => rest = tail,
             [b'\\', b'u', a, b, c, d, tail @ ..]
                 if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) =>
             {

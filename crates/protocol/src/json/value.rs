@@ -216,8 +216,6 @@ impl Value for FilterNode {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
-        reader
-            .filter_node(Self::read_object)
-            .map(Option::unwrap_or_default)
+        reader.filter_node(Self::read_object).map(Option::unwrap_or_default)
     }
 }

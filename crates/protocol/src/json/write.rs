@@ -19,11 +19,7 @@ impl<'a> Members<'a> {
 
     /// `key` with quotes and colon; a value that says nothing is left out.
     pub(super) fn member(&mut self, key: &'static str, value: &impl Value) -> Result<(), EncodeError> {
-        if value.is_absent() {
-            Ok(())
-        } else {
-            self.always(key, value)
-        }
+        if value.is_absent() { Ok(()) } else { self.always(key, value) }
     }
 
     /// As [`member`](Self::member), but written even if it says nothing, because clients read it unasked.
@@ -55,10 +51,7 @@ impl<'a> Members<'a> {
 pub(super) fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(run) = rest
-        .iter()
-        .position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20)
-    {
+    while let Some(run) = rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20) {
         let (plain, tail) = rest.split_at(run);
         out.extend_from_slice(plain);
         let [byte, tail @ ..] = tail else { break };

@@ -80,7 +80,10 @@ impl prost::Message for Publication {
             4 => merge!(bytes data),
             5 => (encoding::message::merge(wire_type, self.info.get_or_insert_default(), buf, ctx), "info"),
             6 => merge!(uint64 offset),
-            7 => (encoding::btree_map::merge(string, encoding::string::merge, &mut self.tags, buf, ctx), "tags"),
+            7 => (
+                encoding::btree_map::merge(string, encoding::string::merge, &mut self.tags, buf, ctx),
+                "tags",
+            ),
             8 => merge!(bool delta),
             10 => merge!(string channel),
             11 => merge!(string key),
@@ -97,20 +100,26 @@ impl prost::Message for Publication {
     }
 
     fn encoded_len(&self) -> usize {
-        macro_rules! sum {
-            ($($tag:literal $kind:ident $field:ident),*) => {
-                0 $(+ if is_zero(&self.$field) { 0 } else { encoding::$kind::encoded_len($tag, &self.$field) })*
+        macro_rules! len {
+            ($tag:literal $kind:ident $field:ident) => {
+                if is_zero(&self.$field) { 0 } else { encoding::$kind::encoded_len($tag, &self.$field) }
             };
         }
         let string = encoding::string::encoded_len;
-        sum!(
-            4 bytes data, 6 uint64 offset, 8 bool delta, 10 string channel, 11 string key, 12 bool removed,
-            13 sint64 score, 14 string epoch, 16 uint64 version
-        ) + self
-            .info
-            .as_ref()
-            .map_or(0, |info| encoding::message::encoded_len(5, info))
-            + encoding::btree_map::encoded_len(string, encoding::string::encoded_len, 7, &self.tags)
+        let fields = [
+            len!(4 bytes data),
+            self.info.as_ref().map_or(0, |info| encoding::message::encoded_len(5, info)),
+            len!(6 uint64 offset),
+            encoding::btree_map::encoded_len(string, encoding::string::encoded_len, 7, &self.tags),
+            len!(8 bool delta),
+            len!(10 string channel),
+            len!(11 string key),
+            len!(12 bool removed),
+            len!(13 sint64 score),
+            len!(14 string epoch),
+            len!(16 uint64 version),
+        ];
+        fields.into_iter().fold(0, usize::saturating_add)
     }
 
     fn clear(&mut self) {

@@ -1,14 +1,13 @@
 //! Frames frozen in `schema/examples`, each as JSON (`.json`) and as the hex of its protobuf form (`.hex`). A change
 //! that moves one byte of them changes the protocol for every client out there.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use tidewire_protocol::frame::{self, DecodeLimits};
 use tidewire_protocol::{Command, EncodeError, Encoding, Reply};
 
-use crate::support::{descriptor, schema_dir};
+use crate::support::{Example, descriptor, examples, unhex};
 
 #[test]
 fn commands_decode_and_encode_byte_for_byte() {
@@ -32,7 +31,9 @@ fn borrowed_pushes_are_the_same_bytes() {
     let mut seen = 0;
     for (name, example) in examples("reply") {
         for reply in frame::replies(Encoding::Json, &example.json) {
-            let Some(push) = reply.unwrap().push.filter(|push| push.id == 0) else { continue };
+            let Some(push) = reply.unwrap().push.filter(|push| push.id == 0) else {
+                continue;
+            };
             for encoding in [Encoding::Json, Encoding::Protobuf] {
                 let mut whole = Vec::new();
                 let reply = Reply { push: Some(push.clone()), ..Reply::default() };
@@ -71,27 +72,6 @@ fn there_is_an_example_of_every_command_result_and_push() {
         }
     }
     assert_eq!(missing, BTreeSet::new());
-}
-
-struct Example {
-    json: Bytes,
-    protobuf: Bytes,
-}
-
-fn examples(kind: &str) -> BTreeMap<String, Example> {
-    let files = fs::read_dir(schema_dir().join("examples").join(kind)).unwrap();
-    let json = files.map(|file| file.unwrap().path()).filter(|path| path.extension().unwrap() == "json");
-    json.map(|path| {
-        let hex = fs::read_to_string(path.with_extension("hex")).unwrap_or_default();
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        (name, Example { json: Bytes::from(fs::read(&path).unwrap()), protobuf: unhex(hex.trim_end()) })
-    })
-    .collect()
-}
-
-fn unhex(hex: &str) -> Bytes {
-    let digits = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-    digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
 }
 
 fn check<M: PartialEq + std::fmt::Debug>(

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::support::{DecodeOf, Everything, descriptor, make, schema};
 use bytes::Bytes;
 use prost_reflect::prost::Message as _;
 use prost_reflect::{DynamicMessage, MapKey, ReflectMessage as _, Value};
 use serde_json::{Map, Value as Json};
-use crate::support::{DecodeOf, Everything, descriptor, make, schema};
 use tidewire_protocol as ours;
 use tidewire_protocol::{Encoding, frame};
 

@@ -1,5 +1,7 @@
 //! The schema as data, and messages made from it: the tests walk `schema/client.proto` instead of listing its fields.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -25,6 +27,29 @@ pub(crate) fn schema() -> &'static DescriptorPool {
 pub(crate) fn descriptor(name: &str) -> MessageDescriptor {
     let full = format!("centrifugal.centrifuge.protocol.{name}");
     schema().get_message_by_name(&full).unwrap_or_else(|| panic!("no message {name} in the schema"))
+}
+
+/// One frame in both encodings.
+pub(crate) struct Example {
+    pub(crate) json: Bytes,
+    pub(crate) protobuf: Bytes,
+}
+
+/// The frozen frames of `kind` by name.
+pub(crate) fn examples(kind: &str) -> BTreeMap<String, Example> {
+    let files = fs::read_dir(schema_dir().join("examples").join(kind)).unwrap();
+    let json = files.map(|file| file.unwrap().path()).filter(|path| path.extension().unwrap() == "json");
+    json.map(|path| {
+        let hex = fs::read_to_string(path.with_extension("hex")).unwrap_or_default();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        (name, Example { json: Bytes::from(fs::read(&path).unwrap()), protobuf: unhex(hex.trim_end()) })
+    })
+    .collect()
+}
+
+pub(crate) fn unhex(hex: &str) -> Bytes {
+    let digits = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
 }
 
 /// Where a made message takes its choices from.
@@ -107,7 +132,20 @@ fn make_one(field: &FieldDescriptor, choices: &mut impl Choices, level: usize) -
 
 /// A string that now and then needs every kind of care.
 fn text(number: u64) -> String {
-    let odd = ["", "\"", "\\", "\n", "\u{0}", "\u{1f}", "\u{7f}", "é", "\u{2028}", "😀", "</script>", "\r\t\u{8}\u{c}"];
+    let odd = [
+        "",
+        "\"",
+        "\\",
+        "\n",
+        "\u{0}",
+        "\u{1f}",
+        "\u{7f}",
+        "é",
+        "\u{2028}",
+        "😀",
+        "</script>",
+        "\r\t\u{8}\u{c}",
+    ];
     format!("{}{number}", odd[(number % 12) as usize])
 }
 
@@ -151,7 +189,9 @@ pub(crate) struct Tape<'a>(pub(crate) &'a [u8]);
 
 impl Tape<'_> {
     fn next(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        let Some((first, rest)) = self.0.split_first() else {
+            return 0;
+        };
         self.0 = rest;
         *first
     }
