@@ -37,23 +37,10 @@ pub(crate) async fn authenticate(
     let id = client.client.clone();
     if let Some(hook) = &node.hooks().connect {
         let channels = request.subs.into_keys().collect();
-        let ConnectRequest {
-            name, version, data, ..
-        } = request;
-        let event = ConnectEvent {
-            client,
-            request: Arc::clone(&upgrade),
-            name,
-            version,
-            data,
-            channels,
-        };
+        let ConnectRequest { name, version, data, .. } = request;
+        let event = ConnectEvent { client, request: Arc::clone(&upgrade), name, version, data, channels };
         if let Some(grant) = hook(event).await? {
-            return Ok(Authenticated {
-                grant,
-                renewed_by_hook: true,
-                may_request_subs: false,
-            });
+            return Ok(Authenticated { grant, renewed_by_hook: true, may_request_subs: false });
         }
     } else if options.connect_proxy_missing {
         return Err(ErrorCode::NotAvailable.into());
@@ -65,23 +52,10 @@ pub(crate) async fn authenticate(
             may_request_subs: true,
         });
     }
-    let named = options
-        .user_id_http_header
-        .as_ref()
-        .and_then(|header| upgrade.headers.get(header));
-    if let Some(user) = named
-        .and_then(|value| value.to_str().ok())
-        .filter(|user| !user.is_empty())
-    {
-        let grant = ConnectGrant {
-            user: user.to_owned(),
-            ..Default::default()
-        };
-        return Ok(Authenticated {
-            grant,
-            renewed_by_hook: false,
-            may_request_subs: false,
-        });
+    let named = options.user_id_http_header.as_ref().and_then(|header| upgrade.headers.get(header));
+    if let Some(user) = named.and_then(|value| value.to_str().ok()).filter(|user| !user.is_empty()) {
+        let grant = ConnectGrant { user: user.to_owned(), ..Default::default() };
+        return Ok(Authenticated { grant, renewed_by_hook: false, may_request_subs: false });
     }
     tracing::info!(client = id, "connect refused: credentials not found");
     Err(Disconnect::BAD_REQUEST.into())
@@ -89,18 +63,14 @@ pub(crate) async fn authenticate(
 
 async fn by_token(node: &Node, token: &str, now_unix_s: i64) -> Result<Authenticated, Refusal> {
     let options = &node.options().client;
-    let claims = node
-        .tokens()
-        .connection(token, now_unix_s)
-        .await
-        .map_err(|error| match error {
-            TokenError::Expired => ErrorCode::TokenExpired.into(),
-            TokenError::Invalid(why) => {
-                tracing::info!(why, "connect refused: invalid token");
-                Disconnect::INVALID_TOKEN.into()
-            }
-            TokenError::Unavailable(why) => keys_unavailable(&why),
-        })?;
+    let claims = node.tokens().connection(token, now_unix_s).await.map_err(|error| match error {
+        TokenError::Expired => ErrorCode::TokenExpired.into(),
+        TokenError::Invalid(why) => {
+            tracing::info!(why, "connect refused: invalid token");
+            Disconnect::INVALID_TOKEN.into()
+        }
+        TokenError::Unavailable(why) => keys_unavailable(&why),
+    })?;
     for (channel, _) in &claims.subs {
         node.options().channel.rules(channel)?;
     }
@@ -115,11 +85,7 @@ async fn by_token(node: &Node, token: &str, now_unix_s: i64) -> Result<Authentic
         subs: claims.subs,
         ..Default::default()
     };
-    Ok(Authenticated {
-        grant,
-        renewed_by_hook: false,
-        may_request_subs: true,
-    })
+    Ok(Authenticated { grant, renewed_by_hook: false, may_request_subs: true })
 }
 
 /// A subscription token for `channel`, held by the user and client of this connection.
@@ -130,18 +96,14 @@ pub(crate) async fn by_subscription_token(
     client: &ClientContext,
     now_unix_s: i64,
 ) -> Result<Authorized, Refusal> {
-    let claims = node
-        .tokens()
-        .subscription(token, now_unix_s)
-        .await
-        .map_err(|error| match error {
-            TokenError::Expired => ErrorCode::TokenExpired.into(),
-            TokenError::Invalid(why) => {
-                tracing::info!(why, "subscribe refused: invalid token");
-                ErrorCode::PermissionDenied.into()
-            }
-            TokenError::Unavailable(why) => keys_unavailable(&why),
-        })?;
+    let claims = node.tokens().subscription(token, now_unix_s).await.map_err(|error| match error {
+        TokenError::Expired => ErrorCode::TokenExpired.into(),
+        TokenError::Invalid(why) => {
+            tracing::info!(why, "subscribe refused: invalid token");
+            ErrorCode::PermissionDenied.into()
+        }
+        TokenError::Unavailable(why) => keys_unavailable(&why),
+    })?;
     if !is_for(&claims, channel, &client.user, &client.client) {
         return Err(Disconnect::INVALID_TOKEN.into());
     }

@@ -87,19 +87,12 @@ pub(crate) struct Broadcast {
 
 impl Broadcast {
     pub(crate) fn new(channel: ChannelName, event: Event, epoch: Epoch) -> Self {
-        Self {
-            channel,
-            event,
-            epoch,
-            frames: Default::default(),
-        }
+        Self { channel, event, epoch, frames: Default::default() }
     }
 
     /// The frame for one wire, made on first use. `None` if the payload cannot be written in that encoding.
     pub(crate) fn frame(&self, wire: Wire) -> Option<Bytes> {
-        self.frames[wire.index()]
-            .get_or_init(|| self.encode(wire).ok())
-            .clone()
+        self.frames[wire.index()].get_or_init(|| self.encode(wire).ok()).clone()
     }
 
     /// The publication's offset; 0 for everything without a place in the stream.
@@ -151,25 +144,12 @@ mod tests {
 
     #[test]
     fn a_frame_is_made_once_and_shared() {
-        let publication = Publication {
-            data: Bytes::from_static(b"{\"a\":1}"),
-            offset: 7,
-            ..Default::default()
-        };
-        let broadcast = Broadcast::new(
-            "news".into(),
-            Event::Publication(Arc::new(publication)),
-            "e".into(),
-        );
-        let wire = Wire {
-            encoding: Encoding::Json,
-            framing: Framing::WebSocket,
-        };
+        let publication =
+            Publication { data: Bytes::from_static(b"{\"a\":1}"), offset: 7, ..Default::default() };
+        let broadcast = Broadcast::new("news".into(), Event::Publication(Arc::new(publication)), "e".into());
+        let wire = Wire { encoding: Encoding::Json, framing: Framing::WebSocket };
         let (first, second) = (broadcast.frame(wire).unwrap(), broadcast.frame(wire).unwrap());
         assert_eq!(first.as_ptr(), second.as_ptr());
-        assert_eq!(
-            &first[2..],
-            br#"{"push":{"channel":"news","pub":{"data":{"a":1},"offset":7}}}"#
-        );
+        assert_eq!(&first[2..], br#"{"push":{"channel":"news","pub":{"data":{"a":1},"offset":7}}}"#);
     }
 }

@@ -300,9 +300,7 @@ pub struct NoTokens;
 
 impl TokenVerifier for NoTokens {
     fn connection<'a>(&'a self, _: &'a str, _: i64) -> BoxFuture<'a, Result<ConnectionClaims, TokenError>> {
-        Box::pin(std::future::ready(Err(TokenError::Invalid(
-            "no token keys are configured".into(),
-        ))))
+        Box::pin(std::future::ready(Err(TokenError::Invalid("no token keys are configured".into()))))
     }
 
     fn subscription<'a>(
@@ -310,8 +308,6 @@ impl TokenVerifier for NoTokens {
         _: &'a str,
         _: i64,
     ) -> BoxFuture<'a, Result<SubscriptionClaims, TokenError>> {
-        Box::pin(std::future::ready(Err(TokenError::Invalid(
-            "no token keys are configured".into(),
-        ))))
+        Box::pin(std::future::ready(Err(TokenError::Invalid("no token keys are configured".into()))))
     }
 }

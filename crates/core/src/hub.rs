@@ -51,13 +51,7 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new(engine: Weak<dyn Engine>, metrics: Arc<Metrics>) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self {
-            engine,
-            hasher: Default::default(),
-            shards,
-            inboxes: RwLock::default(),
-            metrics,
-        }
+        Self { engine, hasher: Default::default(), shards, inboxes: RwLock::default(), metrics }
     }
 
     /// Adds a worker; the number it goes by.
@@ -141,10 +135,7 @@ impl Hub {
     fn start_leaving(&self, shard: &mut Shard, now: Millis) -> Vec<(ChannelName, Settled)> {
         let unused = |known: &Channel| known.unused_since.is_some_and(|since| now >= since + LINGER_MS);
         let mut started = Vec::new();
-        for (channel, known) in shard
-            .iter_mut()
-            .filter(|(_, known)| !known.leaving && unused(known))
-        {
+        for (channel, known) in shard.iter_mut().filter(|(_, known)| !known.leaving && unused(known)) {
             let (engine, name, before) = (self.engine.clone(), channel.clone(), known.settled.clone());
             known.leaving = true;
             known.settled = async move {
@@ -204,9 +195,7 @@ impl Hub {
 }
 
 fn live(engine: &Weak<dyn Engine>) -> Result<Arc<dyn Engine>, EngineError> {
-    engine
-        .upgrade()
-        .ok_or_else(|| EngineError::Unavailable("the node is gone".into()))
+    engine.upgrade().ok_or_else(|| EngineError::Unavailable("the node is gone".into()))
 }
 
 // === impl Announcements for Hub: from the engine, per channel one call after the other ===
@@ -220,11 +209,7 @@ impl Announcements for Hub {
         _previous: Option<Arc<Publication>>,
     ) {
         self.metrics.publications.increment();
-        self.broadcast(
-            channel,
-            Event::Publication(publication),
-            epoch.cloned().unwrap_or_default(),
-        );
+        self.broadcast(channel, Event::Publication(publication), epoch.cloned().unwrap_or_default());
     }
 
     fn join(&self, channel: &ChannelName, info: Arc<ClientInfo>) {

@@ -38,10 +38,7 @@ impl LocalChannels {
         let channel = match self.by_name.get(name.as_str()) {
             Some(id) => *id,
             None => {
-                let entry = Channel {
-                    name: name.clone(),
-                    subscribers: Slab::new(),
-                };
+                let entry = Channel { name: name.clone(), subscribers: Slab::new() };
                 let id = self.channels.insert(entry) as u32;
                 self.by_name.insert(name.clone(), id);
                 id
@@ -66,13 +63,8 @@ impl LocalChannels {
 
     /// Everyone in a channel.
     pub(crate) fn subscribers(&self, name: &str) -> impl Iterator<Item = Subscriber> {
-        let entry = self
-            .by_name
-            .get(name)
-            .and_then(|id| self.channels.get(*id as usize));
-        entry
-            .into_iter()
-            .flat_map(|entry| entry.subscribers.iter().map(|(_, subscriber)| *subscriber))
+        let entry = self.by_name.get(name).and_then(|id| self.channels.get(*id as usize));
+        entry.into_iter().flat_map(|entry| entry.subscribers.iter().map(|(_, subscriber)| *subscriber))
     }
 
     /// Whether nobody of this worker is subscribed to anything.

@@ -111,14 +111,7 @@ pub struct NodeInfo {
 impl Node {
     /// Makes a node and attaches it to its engine.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts {
-            id,
-            options,
-            engine,
-            hooks,
-            tokens,
-            clock,
-        } = parts;
+        let Parts { id, options, engine, hooks, tokens, clock } = parts;
         let metrics = Arc::new(Metrics::default());
         let hub = Arc::new(Hub::new(Arc::downgrade(&engine), Arc::clone(&metrics)));
         engine.attach(Arc::clone(&hub) as Arc<dyn Announcements>);
@@ -160,10 +153,7 @@ impl Node {
 
     /// This moment, by the node's clock.
     pub fn now(&self) -> Now {
-        Now {
-            mono: self.clock.monotonic(),
-            unix_ms: self.clock.unix_ms(),
-        }
+        Now { mono: self.clock.monotonic(), unix_ms: self.clock.unix_ms() }
     }
 
     /// What has to be done about once a second: channels without subscribers are left at the engine.
@@ -226,14 +216,7 @@ impl Node {
         if rules.unavailable || !rules::data_fits(rules.data_format, &data) {
             return Err(ErrorCode::BadRequest.into());
         }
-        let PublishOptions {
-            skip_history,
-            tags,
-            idempotency_key,
-            delta,
-            version,
-            version_epoch,
-        } = options;
+        let PublishOptions { skip_history, tags, idempotency_key, delta, version, version_epoch } = options;
         let new = NewPublication {
             data,
             info: None,
@@ -244,10 +227,7 @@ impl Node {
             version_epoch,
             delta: delta || rules.delta_publish,
         };
-        self.engine
-            .publish(&channel.into(), new)
-            .await
-            .map_err(|error| engine_refusal(&error))
+        self.engine.publish(&channel.into(), new).await.map_err(|error| engine_refusal(&error))
     }
 
     /// Who is in a channel.
@@ -256,10 +236,7 @@ impl Node {
     /// As [`Node::publish`], and 108 if the namespace keeps no presence.
     pub async fn presence(&self, channel: &str) -> Result<Vec<Arc<ClientInfo>>, Refusal> {
         self.presence_rules(channel)?;
-        self.engine
-            .presence(&channel.into())
-            .await
-            .map_err(|error| engine_refusal(&error))
+        self.engine.presence(&channel.into()).await.map_err(|error| engine_refusal(&error))
     }
 
     /// How many are in a channel.
@@ -268,10 +245,7 @@ impl Node {
     /// As [`Node::presence`].
     pub async fn presence_stats(&self, channel: &str) -> Result<PresenceStats, Refusal> {
         self.presence_rules(channel)?;
-        self.engine
-            .presence_stats(&channel.into())
-            .await
-            .map_err(|error| engine_refusal(&error))
+        self.engine.presence_stats(&channel.into()).await.map_err(|error| engine_refusal(&error))
     }
 
     /// Reads a channel's history. `limit` `Some(0)` reads the position only, `None` everything.
@@ -286,8 +260,7 @@ impl Node {
         reverse: bool,
     ) -> Result<History, Refusal> {
         let retention = self.history_rules(channel)?;
-        self.read_history(&channel.into(), retention, since, limit, reverse)
-            .await
+        self.read_history(&channel.into(), retention, since, limit, reverse).await
     }
 
     /// Deletes a channel's publications; its position stays.
@@ -296,10 +269,7 @@ impl Node {
     /// As [`Node::history`].
     pub async fn history_remove(&self, channel: &str) -> Result<(), Refusal> {
         self.history_rules(channel)?;
-        self.engine
-            .remove_history(&channel.into())
-            .await
-            .map_err(|error| engine_refusal(&error))
+        self.engine.remove_history(&channel.into()).await.map_err(|error| engine_refusal(&error))
     }
 
     /// Every channel that has subscribers on this node, with their number.
@@ -331,11 +301,7 @@ impl Node {
         limit: Option<usize>,
         reverse: bool,
     ) -> Result<History, Refusal> {
-        let filter = HistoryFilter {
-            since: since.as_ref().map(|since| since.offset),
-            limit,
-            reverse,
-        };
+        let filter = HistoryFilter { since: since.as_ref().map(|since| since.offset), limit, reverse };
         let history = self
             .engine
             .history(channel, filter, retention.meta_ttl)
@@ -358,17 +324,11 @@ impl Node {
 
     fn presence_rules(&self, channel: &str) -> Result<(), Refusal> {
         let on = self.api_rules(channel)?.presence;
-        if on {
-            Ok(())
-        } else {
-            Err(ErrorCode::NotAvailable.into())
-        }
+        if on { Ok(()) } else { Err(ErrorCode::NotAvailable.into()) }
     }
 
     fn history_rules(&self, channel: &str) -> Result<HistoryRetention, Refusal> {
-        self.api_rules(channel)?
-            .history
-            .ok_or(ErrorCode::NotAvailable.into())
+        self.api_rules(channel)?.history.ok_or(ErrorCode::NotAvailable.into())
     }
 }
 
@@ -411,14 +371,8 @@ impl Node {
         if rules.unavailable {
             return Err(ErrorCode::BadRequest.into());
         }
-        let operation = SubscribeOperation {
-            channel: channel.into(),
-            grant,
-            recover_since,
-        };
-        Ok(self
-            .control(target, Operation::Subscribe(Arc::new(operation)))
-            .await)
+        let operation = SubscribeOperation { channel: channel.into(), grant, recover_since };
+        Ok(self.control(target, Operation::Subscribe(Arc::new(operation))).await)
     }
 
     /// Sets when connections expire (Unix seconds, 0: never), or expires them now.
@@ -429,15 +383,7 @@ impl Node {
         expire_at: i64,
         info: Option<Bytes>,
     ) -> usize {
-        self.control(
-            target,
-            Operation::Refresh {
-                expired,
-                expire_at,
-                info,
-            },
-        )
-        .await
+        self.control(target, Operation::Refresh { expired, expire_at, info }).await
     }
 
     /// Sends a message that belongs to no channel.
@@ -456,10 +402,7 @@ impl Node {
         let count = places.len();
         let mut by_worker: BTreeMap<u16, Vec<(u32, Uuid)>> = BTreeMap::new();
         for (client, place) in places {
-            by_worker
-                .entry(place.worker)
-                .or_default()
-                .push((place.slot, client));
+            by_worker.entry(place.worker).or_default().push((place.slot, client));
         }
         let mut done = Vec::new();
         for (worker, connections) in by_worker {
@@ -467,11 +410,7 @@ impl Node {
                 continue;
             };
             let (ack, receiver) = Ack::new();
-            inbox.push(Item::Control(Control {
-                connections,
-                operation: operation.clone(),
-                ack,
-            }));
+            inbox.push(Item::Control(Control { connections, operation: operation.clone(), ack }));
             done.push(receiver);
         }
         (count, done)

@@ -246,10 +246,6 @@ pub struct RpcOptions {
 
 impl Default for RpcOptions {
     fn default() -> Self {
-        Self {
-            namespaces: Vec::new(),
-            namespace_boundary: ":".into(),
-            ping_method: None,
-        }
+        Self { namespaces: Vec::new(), namespace_boundary: ":".into(), ping_method: None }
     }
 }

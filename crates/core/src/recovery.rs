@@ -49,33 +49,18 @@ pub(crate) fn join(resume: &Resume, history: History, buffered: &[Buffered]) -> 
     let top = &history.top;
     let live = live_tail(top, buffered)?;
     let end = live.last().map_or(top.offset, |publication| publication.offset);
-    let position = StreamPosition {
-        offset: end,
-        epoch: top.epoch.clone(),
-    };
-    let not_recovered = Joined {
-        publications: Vec::new(),
-        recovered: false,
-        position: position.clone(),
-    };
+    let position = StreamPosition { offset: end, epoch: top.epoch.clone() };
+    let not_recovered = Joined { publications: Vec::new(), recovered: false, position: position.clone() };
     Ok(match resume {
         Resume::No => not_recovered,
         Resume::Stream(since) if continues(since, &history) => {
             let mut publications = history.publications;
             publications.extend(live);
-            Joined {
-                publications,
-                recovered: true,
-                position,
-            }
+            Joined { publications, recovered: true, position }
         }
         Resume::Stream(_) => not_recovered,
         Resume::Cache(since) => match newest(since, &history, live) {
-            Some(publications) => Joined {
-                publications,
-                recovered: true,
-                position,
-            },
+            Some(publications) => Joined { publications, recovered: true, position },
             None => not_recovered,
         },
     })

@@ -14,10 +14,13 @@ pub(crate) struct Place {
     pub(crate) slot: u32,
 }
 
+/// The connections of one user.
+type Places = SmallVec<[(Uuid, Place); 1]>;
+
 #[derive(Default)]
 struct Tables {
     /// Nearly every user has one connection.
-    users: HashMap<Arc<str>, SmallVec<[(Uuid, Place); 1]>, foldhash::fast::RandomState>,
+    users: HashMap<Arc<str>, Places, foldhash::fast::RandomState>,
     /// All anonymous connections are one "user" of any size, so these are a map.
     anonymous: HashMap<Uuid, Place, foldhash::fast::RandomState>,
     connections: usize,
@@ -56,11 +59,7 @@ impl Registry {
             Some((name, _)) => Arc::clone(name),
             None => Arc::from(user),
         };
-        tables
-            .users
-            .entry(Arc::clone(&shared))
-            .or_default()
-            .push((client, place));
+        tables.users.entry(Arc::clone(&shared)).or_default().push((client, place));
         tables.connections += 1;
         Ok(shared)
     }
@@ -87,26 +86,15 @@ impl Registry {
     pub(crate) fn user(&self, user: &str) -> Vec<(Uuid, Place)> {
         let tables = self.tables.lock();
         if user.is_empty() {
-            return tables
-                .anonymous
-                .iter()
-                .map(|(client, place)| (*client, *place))
-                .collect();
+            return tables.anonymous.iter().map(|(client, place)| (*client, *place)).collect();
         }
-        tables
-            .users
-            .get(user)
-            .map(|places| places.to_vec())
-            .unwrap_or_default()
+        tables.users.get(user).map(|places| places.to_vec()).unwrap_or_default()
     }
 
     /// Connections and distinct users; the anonymous count as one.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let tables = self.tables.lock();
-        (
-            tables.connections,
-            tables.users.len() + usize::from(!tables.anonymous.is_empty()),
-        )
+        (tables.connections, tables.users.len() + usize::from(!tables.anonymous.is_empty()))
     }
 }
 

@@ -21,23 +21,13 @@ impl ChannelNamespaces {
     fn parts<'a>(&self, channel: &'a str) -> Parts<'a> {
         let prefix = self.private_prefix.as_str();
         let private = !prefix.is_empty() && channel.starts_with(prefix);
-        let name = if private {
-            &channel[prefix.len()..]
-        } else {
-            channel
-        };
+        let name = if private { &channel[prefix.len()..] } else { channel };
         let boundary = self.namespace_boundary.as_str();
         match name.split_once(boundary) {
-            Some((namespace, rest)) if !boundary.is_empty() && !namespace.is_empty() => Parts {
-                private,
-                namespace: Some(namespace),
-                rest,
-            },
-            _ => Parts {
-                private,
-                namespace: None,
-                rest: name,
-            },
+            Some((namespace, rest)) if !boundary.is_empty() && !namespace.is_empty() => {
+                Parts { private, namespace: Some(namespace), rest }
+            }
+            _ => Parts { private, namespace: None, rest: name },
         }
     }
 
@@ -67,11 +57,7 @@ impl ChannelNamespaces {
         };
         // Control characters forge log lines and mean something to brokers: no expression can allow them.
         let clean = !channel.chars().any(char::is_control);
-        if lawful && clean {
-            Ok(rules)
-        } else {
-            Err(ErrorCode::BadRequest)
-        }
+        if lawful && clean { Ok(rules) } else { Err(ErrorCode::BadRequest) }
     }
 
     /// Whether the channel may only be had with a subscription token.
@@ -100,11 +86,7 @@ impl ChannelNamespaces {
 
     /// The personal channel of a user.
     pub(crate) fn personal_channel(&self, namespace: &str, user: &str) -> String {
-        let boundary = if namespace.is_empty() {
-            ""
-        } else {
-            &self.namespace_boundary
-        };
+        let boundary = if namespace.is_empty() { "" } else { &self.namespace_boundary };
         format!("{namespace}{boundary}{}{user}", self.user_boundary)
     }
 }
@@ -135,10 +117,7 @@ pub(crate) fn subscribe(
     if rules.unavailable {
         return SubscribeRule::Denied(ErrorCode::NotAvailable);
     }
-    let listed = rules
-        .allow_user_limited_channels
-        .then(|| channels.listed_users(channel))
-        .flatten();
+    let listed = rules.allow_user_limited_channels.then(|| channels.listed_users(channel)).flatten();
     if let Some(users) = listed {
         let allowed = channels.lists_user(users, user) || client.insecure;
         return if allowed {
@@ -153,9 +132,7 @@ pub(crate) fn subscribe(
     match (rules.subscribe_proxy_enabled, has_hook) {
         (true, false) => SubscribeRule::Denied(ErrorCode::NotAvailable),
         // Where the hook was named as the one who decides, its silence is no permission.
-        (true, true) => SubscribeRule::AskHook {
-            otherwise: Some(ErrorCode::PermissionDenied),
-        },
+        (true, true) => SubscribeRule::AskHook { otherwise: Some(ErrorCode::PermissionDenied) },
         (false, true) => SubscribeRule::AskHook { otherwise: denied },
         (false, false) => denied.map_or(SubscribeRule::Allowed, SubscribeRule::Denied),
     }
@@ -210,9 +187,7 @@ pub(crate) fn publish(rules: &ChannelOptions, asker: Asker<'_>, has_hook: bool) 
     let denied = (!by_rules).then_some(ErrorCode::PermissionDenied);
     match (rules.publish_proxy_enabled, has_hook) {
         (true, false) => PublishRule::Denied(ErrorCode::NotAvailable),
-        (true, true) => PublishRule::AskHook {
-            otherwise: Some(ErrorCode::PermissionDenied),
-        },
+        (true, true) => PublishRule::AskHook { otherwise: Some(ErrorCode::PermissionDenied) },
         (false, true) => PublishRule::AskHook { otherwise: denied },
         (false, false) => denied.map_or(PublishRule::Allowed, PublishRule::Denied),
     }
@@ -226,11 +201,7 @@ pub(crate) fn history(rules: &ChannelOptions, asker: Asker<'_>) -> Result<Histor
         rules.allow_history_for_subscriber,
         rules.allow_history_for_anonymous,
     );
-    if allowed {
-        Ok(retention)
-    } else {
-        Err(ErrorCode::PermissionDenied)
-    }
+    if allowed { Ok(retention) } else { Err(ErrorCode::PermissionDenied) }
 }
 
 /// §9.3 of the protocol for presence and presence stats.
@@ -243,11 +214,7 @@ pub(crate) fn presence(rules: &ChannelOptions, asker: Asker<'_>) -> Result<(), E
         rules.allow_presence_for_subscriber,
         rules.allow_presence_for_anonymous,
     );
-    if allowed {
-        Ok(())
-    } else {
-        Err(ErrorCode::PermissionDenied)
-    }
+    if allowed { Ok(()) } else { Err(ErrorCode::PermissionDenied) }
 }
 
 /// Whether a payload is what the channel wants.
@@ -301,9 +268,7 @@ pub(crate) fn features(
     let positioned = recoverable
         || has_stream
             && (forced_positioning || wishes.positioned && (rules.allow_positioning || may_read_history));
-    let forced_push = overrides
-        .force_push_join_leave
-        .unwrap_or(rules.force_push_join_leave);
+    let forced_push = overrides.force_push_join_leave.unwrap_or(rules.force_push_join_leave);
     let wished_push = wishes.join_leave && emit_join_leave && presence(rules, asker).is_ok();
     Features {
         positioned,
@@ -320,14 +285,9 @@ mod tests {
 
     fn namespaces() -> ChannelNamespaces {
         let mut namespaces = ChannelNamespaces::default();
-        namespaces
-            .namespaces
-            .insert("chat".into(), Arc::new(ChannelOptions::default()));
+        namespaces.namespaces.insert("chat".into(), Arc::new(ChannelOptions::default()));
         let regex = Some(regex::Regex::new("^[a-zé]+$").unwrap());
-        let rules = ChannelOptions {
-            channel_regex: regex,
-            ..Default::default()
-        };
+        let rules = ChannelOptions { channel_regex: regex, ..Default::default() };
         namespaces.namespaces.insert("re".into(), Arc::new(rules));
         namespaces
     }
@@ -336,10 +296,7 @@ mod tests {
     fn a_name_tells_its_namespace() {
         let n = namespaces();
         assert!(n.rules("news").is_ok());
-        assert!(
-            n.rules(":news").is_ok(),
-            "nothing before the boundary is no namespace"
-        );
+        assert!(n.rules(":news").is_ok(), "nothing before the boundary is no namespace");
         assert!(n.rules("chat:a:b").is_ok());
         assert!(n.rules("$chat:a").is_ok());
         assert_eq!(n.rules("other:a").unwrap_err(), ErrorCode::UnknownChannel);
@@ -350,11 +307,7 @@ mod tests {
     fn bad_n1_names_clients_may_not_use() {
         let n = namespaces();
         for name in ["chat:\n", "chat:é", "re:A", "re:a\u{7f}", &"a".repeat(256)] {
-            assert_eq!(
-                n.client_rules(name).unwrap_err(),
-                ErrorCode::BadRequest,
-                "{name:?}"
-            );
+            assert_eq!(n.client_rules(name).unwrap_err(), ErrorCode::BadRequest, "{name:?}");
         }
         for name in ["chat:a", "re:é", &"a".repeat(255), "a*b?[c]{d}"] {
             assert!(n.client_rules(name).is_ok(), "{name:?}");
@@ -372,14 +325,8 @@ mod tests {
         };
         let rule = |channel, user| subscribe(&n, &client, channel, &rules, user, false);
         assert_eq!(rule("d#1,2", "2"), SubscribeRule::Allowed);
-        assert_eq!(
-            rule("d#1,2", "3"),
-            SubscribeRule::Denied(ErrorCode::PermissionDenied)
-        );
-        assert_eq!(
-            rule("d#1,", ""),
-            SubscribeRule::Denied(ErrorCode::PermissionDenied)
-        );
+        assert_eq!(rule("d#1,2", "3"), SubscribeRule::Denied(ErrorCode::PermissionDenied));
+        assert_eq!(rule("d#1,", ""), SubscribeRule::Denied(ErrorCode::PermissionDenied));
         assert_eq!(rule("d", "3"), SubscribeRule::Allowed);
         assert_eq!(rule("d", ""), SubscribeRule::Denied(ErrorCode::PermissionDenied));
     }
@@ -387,10 +334,7 @@ mod tests {
     #[test]
     fn inv_a1_a_missing_hook_is_never_a_permission() {
         let n = namespaces();
-        let client = ClientOptions {
-            insecure: true,
-            ..Default::default()
-        };
+        let client = ClientOptions { insecure: true, ..Default::default() };
         let rules = ChannelOptions {
             subscribe_proxy_enabled: true,
             publish_proxy_enabled: true,
@@ -398,19 +342,12 @@ mod tests {
             allow_publish_for_client: true,
             ..Default::default()
         };
-        let asker = Asker {
-            user: "1",
-            subscribed: true,
-            insecure: true,
-        };
+        let asker = Asker { user: "1", subscribed: true, insecure: true };
         assert_eq!(
             subscribe(&n, &client, "c", &rules, "1", false),
             SubscribeRule::Denied(ErrorCode::NotAvailable)
         );
-        assert_eq!(
-            publish(&rules, asker, false),
-            PublishRule::Denied(ErrorCode::NotAvailable)
-        );
+        assert_eq!(publish(&rules, asker, false), PublishRule::Denied(ErrorCode::NotAvailable));
     }
 
     #[test]
@@ -428,18 +365,10 @@ mod tests {
                 allow_publish_for_anonymous: anonymous,
                 ..Default::default()
             };
-            let asker = Asker {
-                user: if signed_in { "1" } else { "" },
-                subscribed,
-                insecure,
-            };
+            let asker = Asker { user: if signed_in { "1" } else { "" }, subscribed, insecure };
             let expected = insecure || (signed_in || anonymous) && (client || (subscriber && subscribed));
             assert_eq!(presence(&rules, asker).is_ok(), expected, "{bits:06b}");
-            assert_eq!(
-                publish(&rules, asker, false) == PublishRule::Allowed,
-                expected,
-                "{bits:06b}"
-            );
+            assert_eq!(publish(&rules, asker, false) == PublishRule::Allowed, expected, "{bits:06b}");
             assert_eq!(history(&rules, asker), Err(ErrorCode::NotAvailable));
         }
     }

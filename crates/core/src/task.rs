@@ -33,15 +33,7 @@ impl Task {
         generation: u32,
         work: impl Future<Output = Answer> + Send + 'static,
     ) -> Self {
-        Self {
-            future: Box::pin(async move {
-                Completion {
-                    slot,
-                    generation,
-                    answer: work.await,
-                }
-            }),
-        }
+        Self { future: Box::pin(async move { Completion { slot, generation, answer: work.await } }) }
     }
 }
 

@@ -23,13 +23,7 @@ struct Node {
 }
 
 impl Node {
-    const EMPTY: Self = Self {
-        deadline_low: 0,
-        previous: NONE,
-        next: NONE,
-        slot: IDLE,
-        deadline_high: 0,
-    };
+    const EMPTY: Self = Self { deadline_low: 0, previous: NONE, next: NONE, slot: IDLE, deadline_high: 0 };
 
     fn deadline(&self) -> Millis {
         (Millis::from(self.deadline_high) << 32) | Millis::from(self.deadline_low)
@@ -53,12 +47,7 @@ pub(crate) struct TimerWheel {
 
 impl TimerWheel {
     pub(crate) fn new(now: Millis) -> Self {
-        Self {
-            nodes: Vec::new(),
-            heads: Box::new([NONE; SLOTS]),
-            tick: now / SLOT_MS,
-            armed: 0,
-        }
+        Self { nodes: Vec::new(), heads: Box::new([NONE; SLOTS]), tick: now / SLOT_MS, armed: 0 }
     }
 
     /// Sets or moves the deadline of `key`; [`NEVER`] cancels.
@@ -140,9 +129,7 @@ impl TimerWheel {
     }
 
     fn unlink(&mut self, key: u32) {
-        let Node {
-            previous, next, slot, ..
-        } = self.nodes[key as usize];
+        let Node { previous, next, slot, .. } = self.nodes[key as usize];
         if previous == NONE {
             self.heads[slot as usize] = next;
         } else {

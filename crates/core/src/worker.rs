@@ -34,6 +34,11 @@ use crate::wheel::TimerWheel;
 pub struct ConnectionKey(u32);
 
 impl ConnectionKey {
+    /// The key with this number: for a driver of something that is not a [`Worker`], such as an echo in a test.
+    pub fn new(index: u32) -> Self {
+        Self(index)
+    }
+
     /// A small dense number: keys of a worker that are in use never share one.
     pub fn index(self) -> usize {
         self.0 as usize
@@ -135,14 +140,9 @@ impl Worker {
 
     /// Takes the result of a task.
     pub fn complete(&mut self, done: Completion, now: Now) {
-        let current = self
-            .connections
-            .get(done.slot as usize)
-            .map(Connection::generation);
+        let current = self.connections.get(done.slot as usize).map(Connection::generation);
         if current == Some(done.generation) {
-            self.turn(done.slot, now, |connection, turn| {
-                connection.complete(done.answer, turn)
-            });
+            self.turn(done.slot, now, |connection, turn| connection.complete(done.answer, turn));
         }
     }
 
@@ -217,9 +217,7 @@ impl Worker {
     /// Whether the driver should read from the socket. Not while commands wait for answers: the rest stays in the
     /// socket's own buffer.
     pub fn wants_read(&self, key: ConnectionKey) -> bool {
-        self.connections
-            .get(key.index())
-            .is_some_and(Connection::wants_read)
+        self.connections.get(key.index()).is_some_and(Connection::wants_read)
     }
 
     /// Why and how the connection is to be closed, if it is.
@@ -229,10 +227,7 @@ impl Worker {
 
     /// Connections the driver has not let go of.
     pub fn connections(&self) -> usize {
-        self.connections
-            .iter()
-            .filter(|(_, connection)| !connection.gone)
-            .count()
+        self.connections.iter().filter(|(_, connection)| !connection.gone).count()
     }
 
     /// Whether nothing is left of any connection: no slot, no subscriber, no task. For tests of leaks.
@@ -256,24 +251,8 @@ impl Worker {
             return;
         };
         let wanted_read = connection.wants_read();
-        let Shared {
-            node,
-            number,
-            channels,
-            tasks,
-            rng,
-            replies,
-        } = &mut self.shared;
-        let mut turn = Turn {
-            node,
-            now,
-            worker: *number,
-            slot,
-            channels,
-            tasks,
-            rng,
-            replies,
-        };
+        let Shared { node, number, channels, tasks, rng, replies } = &mut self.shared;
+        let mut turn = Turn { node, now, worker: *number, slot, channels, tasks, rng, replies };
         let acted = catch_unwind(AssertUnwindSafe(|| {
             act(connection, &mut turn);
             connection.flush(&mut turn);
@@ -282,9 +261,8 @@ impl Worker {
             turn.replies.clear();
             turn.node.metrics().contained_panics.increment();
             tracing::error!(client = %connection.client(), "a connection's turn panicked and is closed; please report this");
-            let closed = catch_unwind(AssertUnwindSafe(|| {
-                connection.close(Disconnect::SERVER_ERROR, &mut turn)
-            }));
+            let closed =
+                catch_unwind(AssertUnwindSafe(|| connection.close(Disconnect::SERVER_ERROR, &mut turn)));
             if closed.is_err() {
                 connection.close_after_panic();
             }
@@ -305,9 +283,7 @@ impl Worker {
         }
         let limit = self.shared.node.options().client.queue_max_size;
         if connection.outbox.weight() > limit && !connection.is_closed() {
-            return self.turn(slot, now, |connection, turn| {
-                connection.close(Disconnect::SLOW, turn)
-            });
+            return self.turn(slot, now, |connection, turn| connection.close(Disconnect::SLOW, turn));
         }
         self.wheel.set(slot, connection.deadline());
         let resumed = !wanted_read && connection.wants_read();
@@ -368,9 +344,7 @@ impl Worker {
             let current = self.connections.get(*slot as usize).map(Connection::client);
             if current == Some(*client) {
                 let ack = control.ack.clone();
-                self.turn(*slot, now, |connection, turn| {
-                    connection.control(&control.operation, ack, turn)
-                });
+                self.turn(*slot, now, |connection, turn| connection.control(&control.operation, ack, turn));
             }
         }
     }

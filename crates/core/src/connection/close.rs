@@ -69,26 +69,17 @@ impl Connection {
     pub(crate) fn close_after_panic(&mut self) {
         self.stage = Stage::Closed;
         self.intake = None;
-        self.deadlines = super::Deadlines {
-            ping: NEVER,
-            pong: NEVER,
-            tend: NEVER,
-            stage: NEVER,
-            drain: NEVER,
-        };
-        self.closing = Some(Box::new(Closing {
-            disconnect: Disconnect::SERVER_ERROR,
-            linger: Linger::DropNow,
-        }));
+        self.deadlines =
+            super::Deadlines { ping: NEVER, pong: NEVER, tend: NEVER, stage: NEVER, drain: NEVER };
+        self.closing =
+            Some(Box::new(Closing { disconnect: Disconnect::SERVER_ERROR, linger: Linger::DropNow }));
     }
 
     /// Drops an unusable connection without a word.
     pub(super) fn drop_silently(&mut self, turn: &mut Turn<'_>) {
         self.end(&Disconnect::CONNECTION_CLOSED, turn);
-        self.closing = Some(Box::new(Closing {
-            disconnect: Disconnect::CONNECTION_CLOSED,
-            linger: Linger::DropNow,
-        }));
+        self.closing =
+            Some(Box::new(Closing { disconnect: Disconnect::CONNECTION_CLOSED, linger: Linger::DropNow }));
     }
 
     fn end(&mut self, disconnect: &Disconnect, turn: &mut Turn<'_>) {
@@ -102,21 +93,13 @@ impl Connection {
             turn.node.registry().remove(self.client, &self.user);
         }
         self.intake = None;
-        self.deadlines = super::Deadlines {
-            ping: NEVER,
-            pong: NEVER,
-            tend: NEVER,
-            stage: NEVER,
-            drain: NEVER,
-        };
+        self.deadlines =
+            super::Deadlines { ping: NEVER, pong: NEVER, tend: NEVER, stage: NEVER, drain: NEVER };
         for key in self.subs.keys() {
             self.abandon(key, turn);
         }
         if let (Stage::Connected, Some(hook)) = (&before, turn.node.hooks().disconnect.clone()) {
-            let event = DisconnectEvent {
-                client: self.context(),
-                disconnect: disconnect.clone(),
-            };
+            let event = DisconnectEvent { client: self.context(), disconnect: disconnect.clone() };
             self.spawn(turn, async move {
                 let _ = hook(event).await;
                 Answer::Done

@@ -57,10 +57,8 @@ impl Connection {
             Stage::Opened(upgrade) => Arc::clone(upgrade),
             _ => return Err(Disconnect::BAD_REQUEST.into()),
         };
-        request.subs = remembered
-            .keys()
-            .map(|channel| (channel.clone(), SubscribeRequest::default()))
-            .collect();
+        request.subs =
+            remembered.keys().map(|channel| (channel.clone(), SubscribeRequest::default())).collect();
         request.name.truncate(char_floor(&request.name, CLIENT_NAME_MAX));
         self.stage = Stage::Connecting(Box::new(Connecting {
             id,
@@ -82,9 +80,7 @@ impl Connection {
     ) {
         let (node, context, now_s) = (Arc::clone(turn.node), self.context(), turn.now.unix_s());
         self.spawn(turn, async move {
-            let outcome = authenticate(&node, context, upgrade, request, now_s)
-                .await
-                .map(Box::new);
+            let outcome = authenticate(&node, context, upgrade, request, now_s).await.map(Box::new);
             Answer::Authenticated { id, outcome }
         });
     }
@@ -110,17 +106,10 @@ impl Connection {
         if wanted.len() > options.channel_limit {
             return Err(Disconnect::CHANNEL_LIMIT.into());
         }
-        let Authenticated {
-            grant,
-            renewed_by_hook,
-            ..
-        } = who;
+        let Authenticated { grant, renewed_by_hook, .. } = who;
         let now_s = turn.now.unix_s();
         // The limit is looked at before the expiry; registering comes after both.
-        let place = Place {
-            worker: turn.worker,
-            slot: turn.slot,
-        };
+        let place = Place { worker: turn.worker, slot: turn.slot };
         let registry = turn.node.registry();
         self.user = registry
             .add(self.client, &grant.user, place, options.user_connection_limit)
@@ -141,21 +130,12 @@ impl Connection {
             data: grant.data,
             ping: u32::try_from(options.ping_interval.as_secs()).unwrap_or(u32::MAX),
             pong,
-            time: if options.connect_include_server_time {
-                turn.now.unix_ms
-            } else {
-                0
-            },
+            time: if options.connect_include_server_time { turn.now.unix_ms } else { 0 },
             ..Default::default()
         };
         if !grant.info.is_empty() || !grant.meta.is_empty() || grant.expire_at > 0 {
             let (info, meta, expire_at) = (grant.info, grant.meta, grant.expire_at);
-            *self.identity_mut() = Identity {
-                info,
-                meta,
-                expire_at,
-                renewed_by_hook,
-            };
+            *self.identity_mut() = Identity { info, meta, expire_at, renewed_by_hook };
         }
         self.begin_server_side(wanted, result, turn)
     }
@@ -176,20 +156,14 @@ impl Connection {
             self.connected(turn);
             return Ok(());
         }
-        for Wanted {
-            channel,
-            grant,
-            from_token,
-        } in wanted
-        {
+        for Wanted { channel, grant, from_token } in wanted {
             let rules = Arc::clone(turn.node.options().channel.rules(&channel)?);
             let asked = remembered.remove(channel.as_str()).unwrap_or_default();
             let attempt = Attempt {
                 wishes: Wishes::default(),
-                since: asked.recover.then(|| StreamPosition {
-                    offset: asked.offset,
-                    epoch: asked.epoch.into(),
-                }),
+                since: asked
+                    .recover
+                    .then(|| StreamPosition { offset: asked.offset, epoch: asked.epoch.into() }),
                 ..Attempt::new(Origin::Connect)
             };
             let key = self.reserve(channel, rules, attempt, turn);
@@ -232,19 +206,9 @@ impl Connection {
             return;
         };
         let Connecting { id, mut result, .. } = *connecting;
-        result.subs = joined
-            .iter()
-            .map(|(_, name, result)| (name.to_string(), result.clone()))
-            .collect();
+        result.subs = joined.iter().map(|(_, name, result)| (name.to_string(), result.clone())).collect();
         turn.node.metrics().connects.increment();
-        self.reply(
-            Reply {
-                id,
-                connect: Some(Box::new(result)),
-                ..Default::default()
-            },
-            turn,
-        );
+        self.reply(Reply { id, connect: Some(Box::new(result)), ..Default::default() }, turn);
         for (key, ..) in joined {
             self.go_live(key, turn);
         }
@@ -283,25 +247,16 @@ impl Connection {
         let options = turn.node.options();
         let mut wanted: BTreeMap<ChannelName, Wanted> = BTreeMap::new();
         let mut add = |channel: ChannelName, grant, from_token| {
-            wanted.entry(channel.clone()).or_insert(Wanted {
-                channel,
-                grant,
-                from_token,
-            });
+            wanted.entry(channel.clone()).or_insert(Wanted { channel, grant, from_token });
         };
         for (channel, grant) in &who.grant.subs {
             options.channel.rules(channel)?;
             add(channel.clone(), grant.clone(), true);
         }
-        if let Some(personal) = options
-            .client
-            .personal_channel
-            .as_ref()
-            .filter(|_| !who.grant.user.is_empty())
+        if let Some(personal) =
+            options.client.personal_channel.as_ref().filter(|_| !who.grant.user.is_empty())
         {
-            let channel = options
-                .channel
-                .personal_channel(&personal.namespace, &who.grant.user);
+            let channel = options.channel.personal_channel(&personal.namespace, &who.grant.user);
             options.channel.rules(&channel)?;
             add(channel.into(), SubscribeGrant::default(), false);
         }
@@ -309,10 +264,7 @@ impl Connection {
             return Ok(Vec::new());
         };
         for channel in connecting.remembered.keys().filter(|_| who.may_request_subs) {
-            let rules = options
-                .channel
-                .rules(channel)
-                .map_err(|_| Disconnect::BAD_REQUEST)?;
+            let rules = options.channel.rules(channel).map_err(|_| Disconnect::BAD_REQUEST)?;
             let user = &who.grant.user;
             if rules::may_request_in_connect(&options.channel, &options.client, channel, rules, user) {
                 add(channel.as_str().into(), SubscribeGrant::default(), false);
@@ -324,11 +276,7 @@ impl Connection {
     /// `single_connection`: the user's other connections, as the personal channel's presence shows them, are closed.
     fn evict_others(&mut self, turn: &mut Turn<'_>) {
         let options = turn.node.options();
-        let personal = options
-            .client
-            .personal_channel
-            .as_ref()
-            .filter(|personal| personal.single_connection);
+        let personal = options.client.personal_channel.as_ref().filter(|personal| personal.single_connection);
         let Some(personal) = personal.filter(|_| !self.user.is_empty()) else {
             return;
         };
@@ -365,8 +313,5 @@ pub(super) fn ttl(expire_at: i64, now_s: i64) -> u32 {
 
 /// The largest length of at most `max` bytes that does not split a character.
 fn char_floor(text: &str, max: usize) -> usize {
-    (0..=max.min(text.len()))
-        .rev()
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or(0)
+    (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }

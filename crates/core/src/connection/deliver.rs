@@ -9,6 +9,10 @@ use crate::recovery::{self, Step};
 use crate::task::SubKey;
 use crate::time::Millis;
 
+/// Most that is kept for a subscriber while the engine is asked for its history. Shared with other subscribers of the
+/// channel, so the worst case is per channel rather than per connection.
+const GATHERED_BYTES_MAX: usize = 4 << 20;
+
 /// What became of an event at one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
@@ -31,13 +35,14 @@ impl Connection {
         };
         match &mut sub.stage {
             SubStage::Live { .. } => {}
-            SubStage::Joining {
-                gathered,
-                gathered_bytes,
-                ..
-            } => {
+            SubStage::Joining { gathered, gathered_bytes, attempt, .. } => {
                 *gathered_bytes += broadcast.weight();
-                gathered.push(Arc::clone(broadcast));
+                if *gathered_bytes > GATHERED_BYTES_MAX {
+                    attempt.overflowed = true;
+                    gathered.clear();
+                } else {
+                    gathered.push(Arc::clone(broadcast));
+                }
                 return Delivery::Skipped;
             }
             _ => return Delivery::Skipped,
@@ -49,10 +54,7 @@ impl Connection {
                     Step::Deliver => sub.confirmed_at = now,
                     Step::Drop => return Delivery::Skipped,
                     Step::Insufficient => {
-                        return Delivery::Insufficient(SubKey {
-                            index,
-                            attempt: sub.attempt,
-                        });
+                        return Delivery::Insufficient(SubKey { index, attempt: sub.attempt });
                     }
                 }
             }
@@ -77,10 +79,7 @@ impl Connection {
         let Some(subscription) = self.subs.at(sub) else {
             return;
         };
-        let key = SubKey {
-            index: sub,
-            attempt: subscription.attempt,
-        };
+        let key = SubKey { index: sub, attempt: subscription.attempt };
         if subscription.features.positioned && subscription.is_live() {
             self.insufficient_state(key, turn);
         }

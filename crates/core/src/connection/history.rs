@@ -32,9 +32,7 @@ impl Connection {
         let channel = ChannelName::from(request.channel);
         let node = Arc::clone(turn.node);
         self.spawn_reply(id, turn, async move {
-            let history = node
-                .read_history(&channel, retention, since, limit, request.reverse)
-                .await?;
+            let history = node.read_history(&channel, retention, since, limit, request.reverse).await?;
             let result = HistoryResult {
                 publications: history
                     .publications
@@ -44,10 +42,7 @@ impl Connection {
                 epoch: history.top.epoch.as_str().to_owned(),
                 offset: history.top.offset,
             };
-            Ok(Reply {
-                history: Some(Box::new(result)),
-                ..Default::default()
-            })
+            Ok(Reply { history: Some(Box::new(result)), ..Default::default() })
         });
         Ok(Begun::Yes)
     }

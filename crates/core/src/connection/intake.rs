@@ -93,10 +93,7 @@ impl Connection {
             }
             if self.must_wait(turn) {
                 if !commands.is_done() {
-                    self.intake
-                        .get_or_insert_default()
-                        .frames
-                        .push_front(commands.rest());
+                    self.intake.get_or_insert_default().frames.push_front(commands.rest());
                 }
                 return;
             }

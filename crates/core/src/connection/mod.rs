@@ -137,13 +137,7 @@ impl Connection {
             identity: None,
             subs: Subscriptions::default(),
             intake: None,
-            deadlines: Deadlines {
-                ping: NEVER,
-                pong: NEVER,
-                tend: NEVER,
-                stage: stale_at,
-                drain: NEVER,
-            },
+            deadlines: Deadlines { ping: NEVER, pong: NEVER, tend: NEVER, stage: stale_at, drain: NEVER },
             closing: None,
             outbox: Outbox::default(),
             listed: false,
@@ -187,11 +181,7 @@ impl Connection {
             user: Arc::clone(&self.user),
             encoding: self.wire.encoding,
             transport: "websocket",
-            meta: self
-                .identity
-                .as_ref()
-                .map(|identity| identity.meta.clone())
-                .unwrap_or_default(),
+            meta: self.identity.as_ref().map(|identity| identity.meta.clone()).unwrap_or_default(),
         }
     }
 
@@ -200,11 +190,7 @@ impl Connection {
         ClientInfo {
             user: self.user.to_string(),
             client: self.client.to_string(),
-            conn_info: self
-                .identity
-                .as_ref()
-                .map(|identity| identity.info.clone())
-                .unwrap_or_default(),
+            conn_info: self.identity.as_ref().map(|identity| identity.info.clone()).unwrap_or_default(),
             chan_info: sub.map(|sub| sub.info.clone()).unwrap_or_default(),
         }
     }
@@ -264,12 +250,7 @@ impl Connection {
         work: impl Future<Output = Result<Reply, Refusal>> + Send + 'static,
     ) {
         self.waiting += 1;
-        self.spawn(turn, async move {
-            Answer::Replied {
-                id,
-                outcome: work.await,
-            }
-        });
+        self.spawn(turn, async move { Answer::Replied { id, outcome: work.await } });
     }
 
     fn reply(&mut self, reply: Reply, turn: &mut Turn<'_>) {
@@ -290,14 +271,7 @@ impl Connection {
         match refusal {
             Refusal::Error(error) => {
                 turn.node.metrics().errors.increment();
-                self.reply(
-                    Reply {
-                        id,
-                        error: Some(Box::new(error)),
-                        ..Default::default()
-                    },
-                    turn,
-                );
+                self.reply(Reply { id, error: Some(Box::new(error)), ..Default::default() }, turn);
             }
             Refusal::Disconnect(disconnect) => self.close(disconnect, turn),
         }
@@ -306,13 +280,7 @@ impl Connection {
     /// Sends something the client did not ask for, after all replies so far, in a frame of its own.
     fn push(&mut self, push: Push, turn: &mut Turn<'_>) {
         self.flush(turn);
-        self.reply(
-            Reply {
-                push: Some(Box::new(push)),
-                ..Default::default()
-            },
-            turn,
-        );
+        self.reply(Reply { push: Some(Box::new(push)), ..Default::default() }, turn);
         self.flush(turn);
     }
 
@@ -322,5 +290,17 @@ impl Connection {
             self.outbox.push(self.wire.finish(turn.replies));
             turn.replies.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle connection with one subscription is these two, a table row in the hub's lists and its strings.
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Connection>() <= 256, "{}", size_of::<Connection>());
+        assert!(size_of::<Subscription>() <= 192, "{}", size_of::<Subscription>());
     }
 }

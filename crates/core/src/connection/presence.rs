@@ -15,14 +15,8 @@ impl Connection {
         let node = Arc::clone(turn.node);
         self.spawn_reply(id, turn, async move {
             let present = node.presence(&channel).await?;
-            let presence = present
-                .iter()
-                .map(|info| (info.client.clone(), (**info).clone()))
-                .collect();
-            Ok(Reply {
-                presence: Some(Box::new(PresenceResult { presence })),
-                ..Default::default()
-            })
+            let presence = present.iter().map(|info| (info.client.clone(), (**info).clone())).collect();
+            Ok(Reply { presence: Some(Box::new(PresenceResult { presence })), ..Default::default() })
         });
         Ok(Begun::Yes)
     }
@@ -37,14 +31,8 @@ impl Connection {
         let node = Arc::clone(turn.node);
         self.spawn_reply(id, turn, async move {
             let stats = node.presence_stats(&channel).await?;
-            let result = PresenceStatsResult {
-                num_clients: stats.clients,
-                num_users: stats.users,
-            };
-            Ok(Reply {
-                presence_stats: Some(Box::new(result)),
-                ..Default::default()
-            })
+            let result = PresenceStatsResult { num_clients: stats.clients, num_users: stats.users };
+            Ok(Reply { presence_stats: Some(Box::new(result)), ..Default::default() })
         });
         Ok(Begun::Yes)
     }

@@ -39,24 +39,13 @@ impl Connection {
             PublishRule::AskHook { otherwise } => Some(otherwise),
         };
         let channel = ChannelName::from(request.channel);
-        let sub = self
-            .subs
-            .find(&channel)
-            .map(|(_, sub)| sub)
-            .filter(|sub| sub.is_live());
+        let sub = self.subs.find(&channel).map(|(_, sub)| sub).filter(|sub| sub.is_live());
         let publisher = self.client_info(sub);
         let (node, client) = (Arc::clone(turn.node), self.context());
         self.spawn_reply(id, turn, async move {
-            let event = PublishEvent {
-                client,
-                channel,
-                data: request.data,
-            };
+            let event = PublishEvent { client, channel, data: request.data };
             publish(&node, &rules, event, publisher, ask).await?;
-            Ok(Reply {
-                publish: Some(Box::new(PublishResult {})),
-                ..Default::default()
-            })
+            Ok(Reply { publish: Some(Box::new(PublishResult {})), ..Default::default() })
         });
         Ok(Begun::Yes)
     }
@@ -85,9 +74,6 @@ async fn publish(
         delta: rules.delta_publish,
         ..Default::default()
     };
-    node.engine()
-        .publish(&channel, new)
-        .await
-        .map_err(|error| engine_refusal(&error))?;
+    node.engine().publish(&channel, new).await.map_err(|error| engine_refusal(&error))?;
     Ok(())
 }

@@ -18,10 +18,7 @@ use crate::time::millis;
 
 impl Connection {
     pub(super) fn refresh(&mut self, id: u32, token: String, turn: &mut Turn<'_>) -> Result<Begun, Refusal> {
-        let by_hook = self
-            .identity
-            .as_ref()
-            .is_some_and(|identity| identity.renewed_by_hook);
+        let by_hook = self.identity.as_ref().is_some_and(|identity| identity.renewed_by_hook);
         if token.is_empty() || by_hook {
             return Err(Disconnect::BAD_REQUEST.into());
         }
@@ -40,10 +37,9 @@ impl Connection {
         outcome: Result<ConnectionClaims, TokenError>,
         turn: &mut Turn<'_>,
     ) {
-        let outcome = self.take_new_claims(outcome, turn).map(|result| Reply {
-            refresh: Some(Box::new(result)),
-            ..Default::default()
-        });
+        let outcome = self
+            .take_new_claims(outcome, turn)
+            .map(|result| Reply { refresh: Some(Box::new(result)), ..Default::default() });
         self.answered(id, outcome, turn);
     }
 
@@ -90,10 +86,7 @@ impl Connection {
     fn names_other_channels(&self, claims: &ConnectionClaims) -> bool {
         let named = |channel: &str| claims.subs.iter().any(|(name, _)| **name == *channel);
         claims.subs.iter().any(|(name, _)| !self.subs.is_live(name))
-            || self
-                .subs
-                .iter()
-                .any(|(_, sub)| sub.from_token && !named(&sub.channel))
+            || self.subs.iter().any(|(_, sub)| sub.from_token && !named(&sub.channel))
     }
 
     /// The refresh hook has answered.
@@ -132,12 +125,7 @@ impl Connection {
         request: SubRefreshRequest,
         turn: &mut Turn<'_>,
     ) -> Result<Begun, Refusal> {
-        let SubRefreshRequest {
-            channel,
-            token,
-            r#type,
-            ..
-        } = request;
+        let SubRefreshRequest { channel, token, r#type, .. } = request;
         if r#type != 0 {
             return Err(ErrorCode::NotAvailable.into()); // tracking keys of a shared poll
         }
@@ -148,17 +136,10 @@ impl Connection {
         if channel.is_empty() {
             // One SDK leaves the channel out; the token names it.
             self.waiting += 1;
-            let nobody = SubKey {
-                index: u32::MAX,
-                attempt: 0,
-            };
+            let nobody = SubKey { index: u32::MAX, attempt: 0 };
             self.spawn(turn, async move {
                 let outcome = node.tokens().subscription(&token, now_s).await;
-                Answer::SubRefreshed {
-                    id,
-                    sub: nobody,
-                    outcome,
-                }
+                Answer::SubRefreshed { id, sub: nobody, outcome }
             });
             return Ok(Begun::Yes);
         }
@@ -174,11 +155,7 @@ impl Connection {
         self.waiting += 1;
         self.spawn(turn, async move {
             let outcome = node.tokens().subscription(&token, now_s).await;
-            Answer::SubRefreshed {
-                id,
-                sub: key,
-                outcome,
-            }
+            Answer::SubRefreshed { id, sub: key, outcome }
         });
         Ok(Begun::Yes)
     }
@@ -190,10 +167,9 @@ impl Connection {
         outcome: Result<SubscriptionClaims, TokenError>,
         turn: &mut Turn<'_>,
     ) {
-        let outcome = self.take_new_grant(key, outcome, turn).map(|result| Reply {
-            sub_refresh: Some(Box::new(result)),
-            ..Default::default()
-        });
+        let outcome = self
+            .take_new_grant(key, outcome, turn)
+            .map(|result| Reply { sub_refresh: Some(Box::new(result)), ..Default::default() });
         self.answered(id, outcome, turn);
     }
 
@@ -215,11 +191,7 @@ impl Connection {
         let user = Arc::clone(&self.user);
         let now_s = turn.now.unix_s();
         let named = self.subs.find(&claims.channel).map(|(key, _)| key);
-        let key = if key.index == u32::MAX {
-            named.ok_or(ErrorCode::PermissionDenied)?
-        } else {
-            key
-        };
+        let key = if key.index == u32::MAX { named.ok_or(ErrorCode::PermissionDenied)? } else { key };
         let Some(sub) = self.subs.of(key).filter(|sub| sub.is_live()) else {
             return Err(ErrorCode::PermissionDenied.into());
         };
@@ -236,11 +208,7 @@ impl Connection {
         }
         let expires = expire_at > 0;
         let ttl = if expires { ttl(expire_at, now_s) } else { 0 };
-        Ok(SubRefreshResult {
-            expires,
-            ttl,
-            items: Vec::new(),
-        })
+        Ok(SubRefreshResult { expires, ttl, items: Vec::new() })
     }
 
     /// The sub-refresh hook has answered.

@@ -19,30 +19,16 @@ impl Connection {
         let options = &turn.node.options().rpc;
         if options.ping_method.as_ref() == Some(&request.method) {
             let result = RpcResult { data: Bytes::new() };
-            self.reply(
-                Reply {
-                    id,
-                    rpc: Some(Box::new(result)),
-                    ..Default::default()
-                },
-                turn,
-            );
+            self.reply(Reply { id, rpc: Some(Box::new(result)), ..Default::default() }, turn);
             return Ok(Begun::Yes);
         }
         let Some(hook) = turn.node.hooks().rpc.clone() else {
             return Err(without_hook(options, &request.method).into());
         };
-        let event = RpcEvent {
-            client: self.context(),
-            method: request.method,
-            data: request.data,
-        };
+        let event = RpcEvent { client: self.context(), method: request.method, data: request.data };
         self.spawn_reply(id, turn, async move {
             let data = hook(event).await?;
-            Ok(Reply {
-                rpc: Some(Box::new(RpcResult { data })),
-                ..Default::default()
-            })
+            Ok(Reply { rpc: Some(Box::new(RpcResult { data })), ..Default::default() })
         });
         Ok(Begun::Yes)
     }
@@ -51,10 +37,7 @@ impl Connection {
         let Some(hook) = turn.node.hooks().message.clone() else {
             return Err(Disconnect::NOT_AVAILABLE.into());
         };
-        let event = MessageEvent {
-            client: self.context(),
-            data,
-        };
+        let event = MessageEvent { client: self.context(), data };
         // Messages of one client reach the hook in their order: the next command waits until this one is taken.
         self.waiting += 1;
         self.spawn(turn, async move {

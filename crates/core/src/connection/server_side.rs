@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tidewire_protocol::{Disconnect, Message, Push, Refresh, Subscribe};
+use tidewire_protocol::{Disconnect, Message, Push, Refresh, Subscribe, Unsubscribed};
 
 use super::connect::ttl;
-use super::subscriptions::{Attempt, Origin};
+use super::subscriptions::{Attempt, Origin, SubStage};
 use super::{Connection, Turn};
 use crate::hooks::Refusal;
 use crate::inbox::{Ack, Operation, SubscribeOperation};
@@ -20,38 +20,36 @@ impl Connection {
         match operation {
             Operation::Disconnect(disconnect) => self.close(disconnect.clone(), turn),
             Operation::Unsubscribe(channel, why) => {
-                for key in self.live_in(channel.as_deref()) {
-                    self.take_away(key, why, turn);
+                for key in self.keys_in(channel.as_deref()) {
+                    self.take_away_when_live(key, why, turn);
                 }
             }
             Operation::Subscribe(operation) => self.server_subscribe(operation, ack, turn),
-            Operation::Refresh {
-                expired,
-                expire_at,
-                info,
-            } => {
+            Operation::Refresh { expired, expire_at, info } => {
                 self.server_refresh(*expired, *expire_at, info.clone(), turn);
             }
             Operation::Send(data) => {
                 let message = Message { data: data.clone() };
-                self.push(
-                    Push {
-                        message: Some(message.into()),
-                        ..Default::default()
-                    },
-                    turn,
-                );
+                self.push(Push { message: Some(message.into()), ..Default::default() }, turn);
             }
         }
     }
 
-    fn live_in(&self, channel: Option<&str>) -> Vec<SubKey> {
+    fn keys_in(&self, channel: Option<&str>) -> Vec<SubKey> {
         let wanted = |name: &str| channel.is_none_or(|channel| channel == name);
-        self.subs
-            .iter()
-            .filter(|(_, sub)| sub.is_live() && wanted(&sub.channel))
-            .map(|(key, _)| key)
-            .collect()
+        self.subs.iter().filter(|(_, sub)| wanted(&sub.channel)).map(|(key, _)| key).collect()
+    }
+
+    /// Ends a subscription now, or as soon as it is live: its subscribe command is still owed a reply.
+    fn take_away_when_live(&mut self, key: SubKey, why: &Unsubscribed, turn: &mut Turn<'_>) {
+        let Some(sub) = self.subs.of(key) else { return };
+        match &mut sub.stage {
+            SubStage::Live { .. } => self.take_away(key, why, turn),
+            SubStage::Authorizing(attempt) | SubStage::Joining { attempt, .. } => {
+                attempt.taken_away = Some(why.clone());
+            }
+            SubStage::Leaving(_) | SubStage::LeavingWhenIdle(_) => {}
+        }
     }
 
     fn server_subscribe(&mut self, operation: &SubscribeOperation, ack: Ack, turn: &mut Turn<'_>) {
@@ -65,10 +63,7 @@ impl Connection {
         if self.subs.len() >= options.client.channel_limit {
             return self.close(Disconnect::CHANNEL_LIMIT, turn);
         }
-        let attempt = Attempt {
-            since: operation.recover_since.clone(),
-            ..Attempt::new(Origin::Api(ack))
-        };
+        let attempt = Attempt { since: operation.recover_since.clone(), ..Attempt::new(Origin::Api(ack)) };
         let key = self.reserve(operation.channel.clone(), Arc::clone(rules), attempt, turn);
         if let Some(sub) = self.subs.of(key) {
             sub.server_side = true;
@@ -141,16 +136,8 @@ impl Connection {
             identity.info = info;
         }
         self.arm_expiry(turn);
-        let refresh = Refresh {
-            expires: expire_at > 0,
-            ttl: if expire_at > 0 { ttl(expire_at, now_s) } else { 0 },
-        };
-        self.push(
-            Push {
-                refresh: Some(refresh.into()),
-                ..Default::default()
-            },
-            turn,
-        );
+        let refresh =
+            Refresh { expires: expire_at > 0, ttl: if expire_at > 0 { ttl(expire_at, now_s) } else { 0 } };
+        self.push(Push { refresh: Some(refresh.into()), ..Default::default() }, turn);
     }
 }

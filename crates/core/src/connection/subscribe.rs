@@ -52,10 +52,9 @@ impl Connection {
                 recoverable: request.recoverable,
                 join_leave: request.join_leave,
             },
-            since: request.recover.then(|| StreamPosition {
-                offset: request.offset,
-                epoch: request.epoch.as_str().into(),
-            }),
+            since: request
+                .recover
+                .then(|| StreamPosition { offset: request.offset, epoch: request.epoch.as_str().into() }),
             reject_unrecovered: request.flag & FLAG_REJECT_UNRECOVERED != 0,
             ..Attempt::new(Origin::Command(id))
         };
@@ -142,24 +141,13 @@ impl Connection {
             });
         }
         let has_hook = turn.node.hooks().subscribe.is_some();
-        match rules::subscribe(
-            &options.channel,
-            &options.client,
-            &channel,
-            &rules,
-            &self.user,
-            has_hook,
-        ) {
+        match rules::subscribe(&options.channel, &options.client, &channel, &rules, &self.user, has_hook) {
             SubscribeRule::Allowed => {
                 self.authorized(key, Ok(Authorized::ByRules(SubscribeGrant::default())), turn);
             }
             SubscribeRule::Denied(code) => self.authorized(key, Err(code.into()), turn),
             SubscribeRule::AskHook { otherwise } => {
-                let event = SubscribeEvent {
-                    client,
-                    channel,
-                    data: request.data,
-                };
+                let event = SubscribeEvent { client, channel, data: request.data };
                 self.spawn(turn, async move {
                     let outcome = by_subscribe_hook(&node, event, otherwise).await;
                     Answer::Authorized { sub: key, outcome }
@@ -212,23 +200,13 @@ impl Connection {
         let SubStage::Authorizing(attempt) = &sub.stage else {
             return Ok(());
         };
-        let wishes = if client_wishes {
-            attempt.wishes
-        } else {
-            Wishes::default()
-        };
+        let wishes = if client_wishes { attempt.wishes } else { Wishes::default() };
         let features = rules::features(&sub.rules, grant.overrides, wishes, asker);
 
         let Some(sub) = self.subs.of(key) else {
             return Ok(());
         };
-        let (seat, shared_name) = turn.channels.add(
-            &channel,
-            Subscriber {
-                slot: turn.slot,
-                sub: key.index,
-            },
-        );
+        let (seat, shared_name) = turn.channels.add(&channel, Subscriber { slot: turn.slot, sub: key.index });
         sub.channel = shared_name;
         sub.features = features;
         sub.expire_at = grant.expire_at;
@@ -244,12 +222,7 @@ impl Connection {
         attempt.resume = resume(&sub.rules, features.recoverable, attempt.since.take());
         sub.busy = true;
         let question = Question::of(sub, &attempt.resume, turn);
-        sub.stage = SubStage::Joining {
-            seat,
-            attempt,
-            gathered: Vec::new(),
-            gathered_bytes: 0,
-        };
+        sub.stage = SubStage::Joining { seat, attempt, gathered: Vec::new(), gathered_bytes: 0 };
         let presence = features.presence.then(|| {
             let (_, sub) = self.subs.find(&channel)?;
             Some(Arc::new(self.client_info(Some(sub))))
@@ -257,18 +230,12 @@ impl Connection {
         let (node, worker) = (Arc::clone(turn.node), turn.worker);
         let released_at = turn.now.ms();
         self.spawn(turn, async move {
-            let mut outcome = node
-                .hub()
-                .acquire(worker, &channel)
-                .await
-                .map_err(|error| engine_refusal(&error));
+            let mut outcome =
+                node.hub().acquire(worker, &channel).await.map_err(|error| engine_refusal(&error));
             if outcome.is_ok() {
                 match question.ask(&node, &channel, presence.flatten()).await {
                     Ok(history) => {
-                        return Answer::Joined {
-                            sub: key,
-                            outcome: Ok(history),
-                        };
+                        return Answer::Joined { sub: key, outcome: Ok(history) };
                     }
                     Err(refusal) => {
                         node.hub().release(worker, &channel, released_at);
@@ -276,10 +243,7 @@ impl Connection {
                     }
                 }
             }
-            Answer::Joined {
-                sub: key,
-                outcome: outcome.map(|()| None),
-            }
+            Answer::Joined { sub: key, outcome: outcome.map(|()| None) }
         });
         Ok(())
     }
@@ -295,7 +259,7 @@ impl Connection {
         match (outcome, &mut sub.stage) {
             (Ok(history), SubStage::Joining { attempt, .. }) => {
                 attempt.history = history;
-                attempt.joined = true;
+
                 match &attempt.origin {
                     Origin::Connect => self.connect_progress(turn),
                     Origin::Command(id) => {
@@ -317,10 +281,7 @@ impl Connection {
             Ok((_, result)) => {
                 self.answered(
                     id,
-                    Ok(Reply {
-                        subscribe: Some(Box::new(result)),
-                        ..Default::default()
-                    }),
+                    Ok(Reply { subscribe: Some(Box::new(result)), ..Default::default() }),
                     turn,
                 );
                 self.go_live(key, turn);
@@ -343,10 +304,7 @@ impl Connection {
         let Some(sub) = self.subs.of(key) else {
             return Err(Disconnect::SERVER_ERROR.into());
         };
-        let SubStage::Joining {
-            attempt, gathered, ..
-        } = &mut sub.stage
-        else {
+        let SubStage::Joining { attempt, gathered, .. } = &mut sub.stage else {
             return Err(Disconnect::SERVER_ERROR.into());
         };
         let mut result = SubscribeResult {
@@ -355,6 +313,9 @@ impl Connection {
             data: attempt.data.clone(),
             ..Default::default()
         };
+        if attempt.overflowed && sub.features.positioned {
+            return Err(Disconnect::INSUFFICIENT_STATE.into());
+        }
         let Some(history) = attempt.history.take() else {
             return Ok((sub.channel.clone(), result));
         };
@@ -376,12 +337,7 @@ impl Connection {
         let recovering = !matches!(attempt.resume, Resume::No);
         if recovering {
             let metrics = turn.node.metrics();
-            if joined.recovered {
-                &metrics.recovered
-            } else {
-                &metrics.unrecovered
-            }
-            .increment();
+            if joined.recovered { &metrics.recovered } else { &metrics.unrecovered }.increment();
         }
         let stream_mode = matches!(attempt.resume, Resume::Stream(_));
         if attempt.reject_unrecovered && stream_mode && !joined.recovered {
@@ -396,11 +352,7 @@ impl Connection {
             Resume::Stream(since) | Resume::Cache(since) if joined.recovered => since.offset,
             _ => joined.position.offset,
         };
-        result.publications = joined
-            .publications
-            .iter()
-            .map(|publication| (**publication).clone())
-            .collect();
+        result.publications = joined.publications.iter().map(|publication| (**publication).clone()).collect();
         sub.position = joined.position;
         sub.confirmed_at = turn.now.ms();
         Ok((sub.channel.clone(), result))
@@ -410,7 +362,7 @@ impl Connection {
     pub(super) fn go_live(&mut self, key: SubKey, turn: &mut Turn<'_>) {
         let Some(sub) = self.subs.of(key) else { return };
         let stage = std::mem::replace(&mut sub.stage, SubStage::LeavingWhenIdle(Leaving::silent()));
-        let SubStage::Joining { seat, gathered, .. } = stage else {
+        let SubStage::Joining { seat, gathered, attempt, .. } = stage else {
             sub.stage = stage;
             return;
         };
@@ -423,6 +375,9 @@ impl Connection {
             }
         }
         self.announce_join(key, turn);
+        if let Some(why) = attempt.taken_away {
+            self.take_away(key, &why, turn);
+        }
     }
 
     fn announce_join(&mut self, key: SubKey, turn: &mut Turn<'_>) {
@@ -481,7 +436,8 @@ impl Attempt {
             data: Bytes::new(),
             expires_in: None,
             history: None,
-            joined: false,
+            overflowed: false,
+            taken_away: None,
         }
     }
 }
@@ -492,10 +448,9 @@ fn resume(rules: &ChannelOptions, recoverable: bool, since: Option<StreamPositio
         _ if !recoverable => Resume::No,
         (RecoveryMode::Stream, Some(since)) => Resume::Stream(since),
         (RecoveryMode::Cache, Some(since)) => Resume::Cache(since),
-        (RecoveryMode::Cache, None) if rules.auto_cache_recover => Resume::Cache(StreamPosition {
-            offset: 0,
-            epoch: Epoch::default(),
-        }),
+        (RecoveryMode::Cache, None) if rules.auto_cache_recover => {
+            Resume::Cache(StreamPosition { offset: 0, epoch: Epoch::default() })
+        }
         (_, None) => Resume::No,
     }
 }
@@ -513,29 +468,13 @@ impl Question {
         let options = &turn.node.options().client;
         let limit = Some(options.recovery_max_publication_limit).filter(|limit| *limit > 0);
         let filter = match resume {
-            Resume::Stream(since) => HistoryFilter {
-                since: Some(since.offset),
-                limit,
-                reverse: false,
-            },
-            Resume::Cache(_) => HistoryFilter {
-                since: None,
-                limit: Some(1),
-                reverse: true,
-            },
-            Resume::No => HistoryFilter {
-                since: None,
-                limit: Some(0),
-                reverse: false,
-            },
+            Resume::Stream(since) => HistoryFilter { since: Some(since.offset), limit, reverse: false },
+            Resume::Cache(_) => HistoryFilter { since: None, limit: Some(1), reverse: true },
+            Resume::No => HistoryFilter { since: None, limit: Some(0), reverse: false },
         };
         Self {
             filter: sub.features.positioned.then_some(filter),
-            meta_ttl: sub
-                .rules
-                .history
-                .map(|history| history.meta_ttl)
-                .unwrap_or_default(),
+            meta_ttl: sub.rules.history.map(|history| history.meta_ttl).unwrap_or_default(),
             presence_ttl: options.presence_ttl,
         }
     }

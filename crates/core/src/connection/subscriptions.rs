@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewire_protocol::{ChannelName, StreamPosition};
+use tidewire_protocol::{ChannelName, StreamPosition, Unsubscribed};
 
 use crate::frame::Broadcast;
 use crate::inbox::Ack;
@@ -42,12 +42,7 @@ pub(crate) enum SubStage {
     /// Being judged. Nothing outside the connection knows of it.
     Authorizing(Box<Attempt>),
     /// Seated; publications gather while the engine is asked.
-    Joining {
-        seat: Seat,
-        attempt: Box<Attempt>,
-        gathered: Vec<Arc<Broadcast>>,
-        gathered_bytes: usize,
-    },
+    Joining { seat: Seat, attempt: Box<Attempt>, gathered: Vec<Arc<Broadcast>>, gathered_bytes: usize },
     /// Following.
     Live { seat: Seat },
     /// Given up; leaves when the task under way is done.
@@ -68,7 +63,10 @@ pub(crate) struct Attempt {
     pub(crate) expires_in: Option<u32>,
     /// What the engine said, kept while the other subscriptions of a connect are not there yet.
     pub(crate) history: Option<tidewire_engine::History>,
-    pub(crate) joined: bool,
+    /// Too much was published meanwhile to keep it: what gathered is incomplete.
+    pub(crate) overflowed: bool,
+    /// The server API ended the subscription before it was live.
+    pub(crate) taken_away: Option<Unsubscribed>,
 }
 
 /// Who waits for the outcome of an attempt.
@@ -130,10 +128,7 @@ impl Subscriptions {
             self.slots.len() - 1
         });
         self.slots[index] = Some(Box::new(subscription));
-        SubKey {
-            index: index as u32,
-            attempt,
-        }
+        SubKey { index: index as u32, attempt }
     }
 
     /// The subscription of an attempt, unless it is gone.
@@ -168,13 +163,7 @@ impl Subscriptions {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SubKey, &Subscription)> {
         self.slots.iter().enumerate().filter_map(|(index, sub)| {
             let sub = sub.as_deref()?;
-            Some((
-                SubKey {
-                    index: index as u32,
-                    attempt: sub.attempt,
-                },
-                sub,
-            ))
+            Some((SubKey { index: index as u32, attempt: sub.attempt }, sub))
         })
     }
 

@@ -18,13 +18,7 @@ pub(super) const RETRY: Duration = Duration::from_secs(60);
 impl Connection {
     /// When something is due next.
     pub(crate) fn deadline(&self) -> Millis {
-        let super::Deadlines {
-            ping,
-            pong,
-            tend,
-            stage,
-            drain,
-        } = self.deadlines;
+        let super::Deadlines { ping, pong, tend, stage, drain } = self.deadlines;
         ping.min(pong).min(tend).min(stage).min(drain)
     }
 
@@ -50,11 +44,10 @@ impl Connection {
 
     /// Closes with 3001 within `spread`.
     pub(crate) fn drain(&mut self, spread: Duration, turn: &mut Turn<'_>) {
-        let wait = if spread.is_zero() {
-            0
-        } else {
-            turn.rng.random_range(0..millis(spread).max(1))
-        };
+        if self.is_closed() {
+            return;
+        }
+        let wait = if spread.is_zero() { 0 } else { turn.rng.random_range(0..millis(spread).max(1)) };
         self.deadlines.drain = turn.now.ms() + wait;
     }
 
@@ -65,12 +58,7 @@ impl Connection {
             Stage::Connecting(_) | Stage::Closed => {}
             Stage::Opened(_) => self.close(Disconnect::STALE, turn),
             Stage::Unusable => self.drop_silently(turn),
-            Stage::Connected
-                if self
-                    .identity
-                    .as_ref()
-                    .is_some_and(|identity| identity.renewed_by_hook) =>
-            {
+            Stage::Connected if self.identity.as_ref().is_some_and(|identity| identity.renewed_by_hook) => {
                 self.ask_to_renew(turn);
             }
             Stage::Connected => self.close(Disconnect::EXPIRED, turn),
@@ -84,10 +72,9 @@ impl Connection {
         self.deadlines.stage = match identity {
             None => NEVER,
             Some(identity) if identity.renewed_by_hook => turn.now.at_unix(identity.expire_at),
-            Some(identity) => turn
-                .now
-                .at_unix(identity.expire_at)
-                .saturating_add(millis(options.expired_close_delay)),
+            Some(identity) => {
+                turn.now.at_unix(identity.expire_at).saturating_add(millis(options.expired_close_delay))
+            }
         };
     }
 
@@ -95,9 +82,7 @@ impl Connection {
         let Some(hook) = turn.node.hooks().refresh.clone() else {
             return self.close(Disconnect::EXPIRED, turn);
         };
-        let event = RefreshEvent {
-            client: self.context(),
-        };
+        let event = RefreshEvent { client: self.context() };
         self.spawn(turn, async move { Answer::Renewed(hook(event).await) });
     }
 
@@ -170,24 +155,14 @@ impl Connection {
                 return false;
             }
             sub.busy = true;
-            let event = SubRefreshEvent {
-                client: context,
-                channel: sub.channel.clone(),
-            };
+            let event = SubRefreshEvent { client: context, channel: sub.channel.clone() };
             if let Some(hook) = turn.node.hooks().sub_refresh.clone() {
-                self.spawn(turn, async move {
-                    Answer::SubRenewed {
-                        sub: key,
-                        outcome: hook(event).await,
-                    }
-                });
+                self.spawn(turn, async move { Answer::SubRenewed { sub: key, outcome: hook(event).await } });
             }
             return true;
         }
         let grace = turn.node.options().client.expired_sub_close_delay;
-        let over = sub
-            .expire_at
-            .saturating_add(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX));
+        let over = sub.expire_at.saturating_add(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX));
         if now_s < over {
             return false;
         }
@@ -202,16 +177,9 @@ impl Connection {
         let Some((_, sub)) = self.subs.iter().find(|(other, _)| *other == key) else {
             return;
         };
-        let presence = sub
-            .features
-            .presence
-            .then(|| Arc::new(self.client_info(Some(sub))));
-        let check = (sub.features.positioned && !lossless && now >= sub.confirmed_at + delay).then(|| {
-            sub.rules
-                .history
-                .map(|history| history.meta_ttl)
-                .unwrap_or_default()
-        });
+        let presence = sub.features.presence.then(|| Arc::new(self.client_info(Some(sub))));
+        let check = (sub.features.positioned && !lossless && now >= sub.confirmed_at + delay)
+            .then(|| sub.rules.history.map(|history| history.meta_ttl).unwrap_or_default());
         if presence.is_none() && check.is_none() {
             return;
         }
@@ -269,10 +237,7 @@ impl Connection {
 
 /// Where the stream stands, unless the engine cannot say.
 async fn read_top(engine: &dyn Engine, channel: &ChannelName, meta_ttl: Duration) -> Option<StreamPosition> {
-    let top_only = HistoryFilter {
-        limit: Some(0),
-        ..Default::default()
-    };
+    let top_only = HistoryFilter { limit: Some(0), ..Default::default() };
     match engine.history(channel, top_only, meta_ttl).await {
         Ok(history) => Some(history.top),
         Err(error) => {

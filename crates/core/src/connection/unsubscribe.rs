@@ -54,12 +54,7 @@ impl Connection {
     /// The server can no longer promise that the subscriber missed nothing.
     pub(super) fn insufficient_state(&mut self, key: SubKey, turn: &mut Turn<'_>) {
         turn.node.metrics().insufficient_states.increment();
-        self.end_subscription(
-            key,
-            Unsubscribed::INSUFFICIENT_STATE,
-            Disconnect::INSUFFICIENT_STATE,
-            turn,
-        );
+        self.end_subscription(key, Unsubscribed::INSUFFICIENT_STATE, Disconnect::INSUFFICIENT_STATE, turn);
     }
 
     /// Ends a live subscription and tells the client.
@@ -67,18 +62,8 @@ impl Connection {
         let Some(sub) = self.subs.of(key) else { return };
         let channel = sub.channel.to_string();
         self.leave(key, None, turn);
-        let unsubscribe = Unsubscribe {
-            code: why.code,
-            reason: why.reason.to_string(),
-        };
-        self.push(
-            Push {
-                channel,
-                unsubscribe: Some(unsubscribe.into()),
-                ..Default::default()
-            },
-            turn,
-        );
+        let unsubscribe = Unsubscribe { code: why.code, reason: why.reason.to_string() };
+        self.push(Push { channel, unsubscribe: Some(unsubscribe.into()), ..Default::default() }, turn);
     }
 
     /// Ends a subscription whatever it is doing; nobody is told. The connection ends or its connect failed.
@@ -148,10 +133,7 @@ impl Connection {
 
     pub(super) fn left(&mut self, key: SubKey, turn: &mut Turn<'_>) {
         let Some(sub) = self.subs.remove(key) else { return };
-        if let SubStage::Leaving(Leaving {
-            reply_to: Some(id), ..
-        }) = sub.stage
-        {
+        if let SubStage::Leaving(Leaving { reply_to: Some(id), .. }) = sub.stage {
             self.answered(id, Ok(unsubscribed(0)), turn);
         }
     }
@@ -160,17 +142,10 @@ impl Connection {
 impl Leaving {
     /// Nobody waits and nobody heard of it.
     pub(super) const fn silent() -> Self {
-        Self {
-            reply_to: None,
-            announced: false,
-        }
+        Self { reply_to: None, announced: false }
     }
 }
 
 fn unsubscribed(id: u32) -> Reply {
-    Reply {
-        id,
-        unsubscribe: Some(Box::new(UnsubscribeResult {})),
-        ..Default::default()
-    }
+    Reply { id, unsubscribe: Some(Box::new(UnsubscribeResult {})), ..Default::default() }
 }

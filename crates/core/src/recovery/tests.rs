@@ -3,34 +3,19 @@ use proptest::prelude::*;
 use super::*;
 
 fn publication(offset: u64) -> Arc<Publication> {
-    Arc::new(Publication {
-        offset,
-        ..Default::default()
-    })
+    Arc::new(Publication { offset, ..Default::default() })
 }
 
 fn position(offset: u64, epoch: &str) -> StreamPosition {
-    StreamPosition {
-        offset,
-        epoch: epoch.into(),
-    }
+    StreamPosition { offset, epoch: epoch.into() }
 }
 
 fn history(offsets: impl IntoIterator<Item = u64>, top: u64) -> History {
-    History {
-        publications: offsets.into_iter().map(publication).collect(),
-        top: position(top, "e"),
-    }
+    History { publications: offsets.into_iter().map(publication).collect(), top: position(top, "e") }
 }
 
 fn buffer(offsets: impl IntoIterator<Item = u64>) -> Vec<Buffered> {
-    offsets
-        .into_iter()
-        .map(|o| Buffered {
-            publication: publication(o),
-            epoch: "e".into(),
-        })
-        .collect()
+    offsets.into_iter().map(|o| Buffered { publication: publication(o), epoch: "e".into() }).collect()
 }
 
 fn offsets(joined: &Joined) -> Vec<u64> {
@@ -47,22 +32,14 @@ fn inv_d1_missed_publications_come_with_the_reply() {
 
 #[test]
 fn inv_d1_what_history_and_buffer_both_hold_is_delivered_once() {
-    let joined = join(
-        &Resume::Stream(position(2, "e")),
-        history([3, 4], 4),
-        &buffer([4, 5, 3, 6]),
-    )
-    .unwrap();
+    let joined = join(&Resume::Stream(position(2, "e")), history([3, 4], 4), &buffer([4, 5, 3, 6])).unwrap();
     assert_eq!(offsets(&joined), [3, 4, 5, 6]);
     assert_eq!(joined.position.offset, 6);
 }
 
 #[test]
 fn inv_d1_a_hole_between_history_and_buffer_is_torn() {
-    assert_eq!(
-        join(&Resume::Stream(position(2, "e")), history([3], 3), &buffer([5])),
-        Err(Torn)
-    );
+    assert_eq!(join(&Resume::Stream(position(2, "e")), history([3], 3), &buffer([5])), Err(Torn));
     assert_eq!(join(&Resume::No, history([], 3), &buffer([4, 6])), Err(Torn));
 }
 
@@ -76,10 +53,7 @@ fn inv_d1_a_buffer_of_another_epoch_is_torn() {
 #[test]
 fn inv_d2_trimmed_history_is_not_recovered() {
     let joined = join(&Resume::Stream(position(2, "e")), history([4, 5], 5), &[]).unwrap();
-    assert_eq!(
-        (joined.recovered, offsets(&joined), joined.position.offset),
-        (false, vec![], 5)
-    );
+    assert_eq!((joined.recovered, offsets(&joined), joined.position.offset), (false, vec![], 5));
 }
 
 #[test]
@@ -91,44 +65,21 @@ fn inv_d2_history_cut_off_by_the_limit_is_not_recovered() {
 
 #[test]
 fn inv_d2_another_epoch_is_not_recovered_and_an_empty_one_matches_any() {
-    assert!(
-        !join(&Resume::Stream(position(3, "other")), history([], 3), &[])
-            .unwrap()
-            .recovered
-    );
-    assert!(
-        join(&Resume::Stream(position(3, "")), history([], 3), &[])
-            .unwrap()
-            .recovered
-    );
-    assert!(
-        join(&Resume::Stream(position(0, "")), history([1, 2], 2), &[])
-            .unwrap()
-            .recovered
-    );
+    assert!(!join(&Resume::Stream(position(3, "other")), history([], 3), &[]).unwrap().recovered);
+    assert!(join(&Resume::Stream(position(3, "")), history([], 3), &[]).unwrap().recovered);
+    assert!(join(&Resume::Stream(position(0, "")), history([1, 2], 2), &[]).unwrap().recovered);
 }
 
 #[test]
 fn inv_d2_a_position_ahead_of_the_stream_is_not_recovered() {
-    assert!(
-        !join(&Resume::Stream(position(9, "e")), history([], 3), &[])
-            .unwrap()
-            .recovered
-    );
-    assert!(
-        !join(&Resume::Stream(position(u64::MAX, "e")), history([], 3), &[])
-            .unwrap()
-            .recovered
-    );
+    assert!(!join(&Resume::Stream(position(9, "e")), history([], 3), &[]).unwrap().recovered);
+    assert!(!join(&Resume::Stream(position(u64::MAX, "e")), history([], 3), &[]).unwrap().recovered);
 }
 
 #[test]
 fn a_fresh_subscriber_stands_after_what_was_buffered() {
     let joined = join(&Resume::No, history([], 3), &buffer([4, 5])).unwrap();
-    assert_eq!(
-        (joined.recovered, offsets(&joined), joined.position.offset),
-        (false, vec![], 5)
-    );
+    assert_eq!((joined.recovered, offsets(&joined), joined.position.offset), (false, vec![], 5));
 }
 
 #[test]
@@ -141,25 +92,10 @@ fn cache_recovery_brings_the_newest_only() {
     assert_eq!(at(resume(0, ""), history([7], 7), &[]), (true, vec![7]));
     assert_eq!(at(resume(7, "e"), history([7], 7), &[]), (true, vec![]));
     assert_eq!(at(resume(7, "f"), history([7], 7), &[]), (true, vec![7]));
-    assert_eq!(
-        at(resume(3, "e"), history([], 7), &[]),
-        (false, vec![]),
-        "expired history"
-    );
-    assert_eq!(
-        at(resume(7, "e"), history([], 7), &[]),
-        (true, vec![]),
-        "expired, but nothing was missed"
-    );
-    assert_eq!(
-        at(resume(0, ""), history([], 0), &[]),
-        (false, vec![]),
-        "never published"
-    );
-    assert_eq!(
-        at(resume(3, "e"), history([7], 7), &buffer([8, 9])),
-        (true, vec![9])
-    );
+    assert_eq!(at(resume(3, "e"), history([], 7), &[]), (false, vec![]), "expired history");
+    assert_eq!(at(resume(7, "e"), history([], 7), &[]), (true, vec![]), "expired, but nothing was missed");
+    assert_eq!(at(resume(0, ""), history([], 0), &[]), (false, vec![]), "never published");
+    assert_eq!(at(resume(3, "e"), history([7], 7), &buffer([8, 9])), (true, vec![9]));
 }
 
 /// A stream as an engine keeps it, with trimming and epoch changes.

@@ -1,0 +1,210 @@
+//! A node with one worker on a hand-turned clock, and clients that speak JSON to it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(unreachable_pub, missing_docs, reason = "shared by test binaries")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tidewire_core::hooks::{Hooks, NoTokens, TokenVerifier, UpgradeRequest};
+use tidewire_core::options::{ChannelOptions, Options};
+use tidewire_core::{Closing, ConnectionKey, Framing, Node, Now, Opening, Parts, Wire, Worker};
+use tidewire_engine::{Clock, Engine, HistoryRetention};
+use tidewire_engine_embedded::EmbeddedEngine;
+use tidewire_protocol::Encoding;
+use uuid::Uuid;
+
+/// Time that passes only when told to.
+#[derive(Default)]
+pub struct HandClock {
+    ms: AtomicU64,
+    wall_offset: AtomicI64,
+}
+
+pub const START_UNIX_S: i64 = 1_800_000_000;
+
+impl Clock for HandClock {
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.ms.load(Ordering::Relaxed))
+    }
+
+    fn unix_ms(&self) -> i64 {
+        START_UNIX_S * 1000
+            + self.ms.load(Ordering::Relaxed) as i64
+            + self.wall_offset.load(Ordering::Relaxed)
+    }
+}
+
+pub struct World {
+    pub node: Arc<Node>,
+    pub worker: Worker,
+    pub clock: Arc<HandClock>,
+}
+
+pub struct Setup {
+    pub options: Options,
+    pub hooks: Hooks,
+    pub tokens: Arc<dyn TokenVerifier>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let mut options = Options { version: "test".into(), ..Default::default() };
+        options.client.insecure = true;
+        options.channel.namespaces.insert("h".into(), Arc::new(with_history()));
+        Self { options, hooks: Hooks::default(), tokens: Arc::new(NoTokens) }
+    }
+}
+
+pub fn with_history() -> ChannelOptions {
+    ChannelOptions {
+        presence: true,
+        join_leave: true,
+        history: Some(HistoryRetention {
+            size: 10,
+            ttl: Duration::from_secs(60),
+            meta_ttl: Duration::from_secs(3600),
+        }),
+        force_recovery: true,
+        ..Default::default()
+    }
+}
+
+impl Setup {
+    pub fn build(self) -> World {
+        let clock = Arc::new(HandClock::default());
+        let engine: Arc<dyn Engine> = Arc::new(EmbeddedEngine::new(Arc::clone(&clock) as Arc<dyn Clock>));
+        let node = Node::new(Parts {
+            id: Uuid::from_u128(1),
+            options: self.options,
+            engine,
+            hooks: self.hooks,
+            tokens: self.tokens,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        });
+        let worker = Worker::new(Arc::clone(&node), [7; 32]);
+        World { node, worker, clock }
+    }
+}
+
+/// Runs a future that must not have to wait.
+pub fn now_or_never<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("the future had to wait"),
+    }
+}
+
+impl World {
+    pub fn now(&self) -> Now {
+        self.node.now()
+    }
+
+    pub fn open(&mut self) -> ConnectionKey {
+        self.open_with(UpgradeRequest::default())
+    }
+
+    pub fn open_with(&mut self, request: UpgradeRequest) -> ConnectionKey {
+        let wire = Wire { encoding: Encoding::Json, framing: Framing::WebSocket };
+        let now = self.now();
+        self.worker.open(Opening { wire, request: Arc::new(request) }, now)
+    }
+
+    /// A connection whose connect command has been answered.
+    pub fn connected(&mut self) -> ConnectionKey {
+        let key = self.open();
+        let replies = self.say(key, r#"{"id":1,"connect":{}}"#);
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        assert!(replies[0].get("connect").is_some(), "{replies:?}");
+        key
+    }
+
+    pub fn send(&mut self, key: ConnectionKey, frame: &str) {
+        let now = self.now();
+        self.worker.message(key, Bytes::copy_from_slice(frame.as_bytes()), now);
+        self.run();
+    }
+
+    pub fn say(&mut self, key: ConnectionKey, frame: &str) -> Vec<Value> {
+        self.send(key, frame);
+        self.heard(key)
+    }
+
+    /// Runs tasks that are ready and takes in what they cause, until nothing more happens.
+    pub fn run(&mut self) {
+        loop {
+            let now = self.now();
+            self.worker.advance(now);
+            let Some(task) = self.worker.next_task() else {
+                break;
+            };
+            let done = now_or_never(task.future);
+            self.worker.complete(done, now);
+        }
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        let target = self.clock.monotonic() + time;
+        while self.clock.monotonic() < target {
+            let next = self.worker.deadline().unwrap_or(target).clamp(self.clock.monotonic(), target);
+            let next = next.max(self.clock.monotonic() + Duration::from_millis(1)).min(target);
+            self.clock.ms.store(next.as_millis() as u64, Ordering::Relaxed);
+            self.run();
+        }
+    }
+
+    /// Every message in the outbox, which is emptied.
+    pub fn heard(&mut self, key: ConnectionKey) -> Vec<Value> {
+        let outbox = self.worker.outbox(key);
+        let mut slices = Vec::new();
+        outbox.slices(&mut slices, usize::MAX);
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        drop(slices);
+        outbox.advance(bytes.len());
+        frames(&bytes)
+            .iter()
+            .flat_map(|frame| {
+                frame.split(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap())
+            })
+            .collect()
+    }
+
+    pub fn closing(&self, key: ConnectionKey) -> Option<u32> {
+        self.worker.closing(key).map(|Closing { disconnect, .. }| disconnect.code)
+    }
+
+    pub fn leave(&mut self, key: ConnectionKey) {
+        let now = self.now();
+        self.worker.gone(key, now);
+        self.run();
+    }
+
+    pub fn publish(&mut self, channel: &str, data: &str) {
+        let data = Bytes::copy_from_slice(data.as_bytes());
+        now_or_never(self.node.publish(channel, data, Default::default())).unwrap();
+        self.run();
+    }
+}
+
+/// Payloads of unmasked server frames.
+pub fn frames(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while let [_, len, ..] = bytes {
+        let (start, len) = match len {
+            126 => (4, u16::from_be_bytes([bytes[2], bytes[3]]) as usize),
+            127 => (10, u64::from_be_bytes(bytes[2..10].try_into().unwrap()) as usize),
+            len => (2, *len as usize),
+        };
+        frames.push(bytes[start..start + len].to_vec());
+        bytes = &bytes[start + len..];
+    }
+    assert!(bytes.is_empty());
+    frames
+}
