@@ -11,11 +11,13 @@ use tidewire_engine::BoxFuture;
 use tidewire_protocol::{ChannelName, Disconnect, Encoding, Error, ErrorCode};
 
 /// An answer that is not what the client hoped for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The command is answered with this error; the connection stays.
+    #[error("{} (error {})", .0.message, .0.code)]
     Error(Error),
     /// The connection is closed.
+    #[error("{} (disconnect {})", .0.reason, .0.code)]
     Disconnect(Disconnect),
 }
 

@@ -3,7 +3,7 @@
 //! In reading order: `node` (what all threads share, and the operations of the server API), `worker` (the connections of
 //! one thread), `connection` (one client, a file per command), `hub` and `local` (who is subscribed to what), `recovery`
 //! (history and live publications joined), `rules` (what channels allow), `frame` and `outbox` (what is written),
-//! `hooks` and `options` (what an application and an operator bring).
+//! `hooks` and `options` (what an application and an operator bring), `glob` (patterns with wildcards).
 //!
 //! Never: a socket, a clock, a thread, a `spawn`, the name of an engine. What waits leaves as a [`Task`] and returns as
 //! a [`Completion`].
@@ -11,6 +11,7 @@
 mod auth;
 mod connection;
 mod frame;
+mod glob;
 pub mod hooks;
 mod hub;
 mod inbox;
@@ -29,6 +30,7 @@ mod worker;
 
 pub use connection::{Closing, Linger};
 pub use frame::{Framing, Wire};
+pub use glob::Glob;
 pub use inbox::Inbox;
 pub use node::{Node, NodeInfo, Parts, PublishOptions, Target};
 pub use outbox::{FRAME_OVERHEAD, Outbox};

@@ -19,7 +19,7 @@ use tidewire_protocol::{ChannelName, ClientInfo, Disconnect, ErrorCode, StreamPo
 use uuid::Uuid;
 
 use crate::auth::engine_refusal;
-use crate::hooks::{Hooks, Refusal, SubscribeGrant, TokenVerifier};
+use crate::hooks::{ClientContext, Hooks, Refusal, SubscribeGrant, TokenVerifier};
 use crate::hub::Hub;
 use crate::inbox::{Ack, Control, Inbox, Item, Operation, SubscribeOperation};
 use crate::metrics::Metrics;
@@ -68,6 +68,22 @@ pub struct Target {
     pub client: String,
     /// Connections that are left alone.
     pub except: Vec<String>,
+}
+
+// === impl Target ===
+
+impl Target {
+    /// Every connection of a user.
+    pub fn user(user: impl Into<String>) -> Self {
+        Self { user: user.into(), ..Self::default() }
+    }
+}
+
+/// The one connection that an event came from.
+impl From<&ClientContext> for Target {
+    fn from(context: &ClientContext) -> Self {
+        Self { user: context.user.to_string(), client: context.client.clone(), except: Vec::new() }
+    }
 }
 
 /// A publish from the backend.
