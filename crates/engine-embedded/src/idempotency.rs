@@ -12,7 +12,8 @@ use tidewire_protocol::{ChannelName, StreamPosition};
 /// How long a key answers for its publish. A repetition does not prolong it; at exactly this age the key is gone.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(300);
 
-/// Memory that keys may take in one engine, in bytes as [`ENTRY_BYTES`] reckons: about 400 000 keys of a UUID's length.
+/// Memory that keys may take in one engine, reckoned as 128 bytes and the text of the key each: about 400 000 keys of a
+/// UUID's length.
 pub const IDEMPOTENCY_BYTES_MAX: usize = 64 << 20;
 
 /// What an entry costs beside the text of its key: two table slots, the queue slot and the headers, rounded up.

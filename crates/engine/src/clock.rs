@@ -21,9 +21,7 @@ pub struct SystemClock {
 impl SystemClock {
     /// A clock whose monotonic time starts now.
     pub fn new() -> Self {
-        Self {
-            started: Instant::now(),
-        }
+        Self { started: Instant::now() }
     }
 }
 
@@ -61,8 +59,7 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         let ns = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         self.monotonic_ns.fetch_add(ns, Ordering::SeqCst);
-        self.unix_ns
-            .fetch_add(i64::try_from(ns).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.unix_ns.fetch_add(i64::try_from(ns).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 
     /// Lets the wall clock jump; monotonic time goes on untouched.

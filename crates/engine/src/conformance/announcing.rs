@@ -41,11 +41,7 @@ pub async fn inv_d3_sequential_publishes_are_announced_in_order(bench: Bench) {
     bench.subscribe(&c).await;
     let expected: Vec<String> = (0..200).map(|n| n.to_string()).collect();
     for (n, data) in expected.iter().enumerate() {
-        let new = if n % 3 == 0 {
-            passing(data)
-        } else {
-            bench.kept(data)
-        };
+        let new = if n % 3 == 0 { passing(data) } else { bench.kept(data) };
         bench.publish(&c, new).await;
     }
     assert_eq!(bench.hear(&c, expected.len()).await, expected);
@@ -56,19 +52,14 @@ pub async fn inv_d3_concurrent_publishes_are_announced_in_offset_order_each_once
     const PUBLISHERS: usize = 8;
     const EACH: usize = 200;
     let c = channel("c");
+    bench.recorder.dawdle();
     bench.subscribe(&c).await;
-    let keep = HistoryRetention {
-        size: PUBLISHERS * EACH,
-        ..bench.keep()
-    };
+    let keep = HistoryRetention { size: PUBLISHERS * EACH, ..bench.keep() };
     let publisher = |p: usize| {
         let (engine, c) = (Arc::clone(&bench.engine), c.clone());
         tokio::spawn(async move {
             for n in 0..EACH {
-                let new = NewPublication {
-                    retention: Some(keep),
-                    ..passing(&format!("{p}.{n}"))
-                };
+                let new = NewPublication { retention: Some(keep), ..passing(&format!("{p}.{n}")) };
                 engine.publish(&c, new).await.unwrap();
                 tokio::task::yield_now().await;
             }
@@ -81,21 +72,14 @@ pub async fn inv_d3_concurrent_publishes_are_announced_in_offset_order_each_once
     let heard = bench.recorder.hear(&c, PUBLISHERS * EACH).await;
     let mut payloads = Vec::new();
     for (at, announced) in heard.iter().enumerate() {
-        let Announced::Publication { publication, .. } = announced else {
-            panic!("{announced:?}")
-        };
+        let Announced::Publication { publication, .. } = announced else { panic!("{announced:?}") };
         assert_eq!(publication.offset, at as u64 + 1);
         payloads.push(text(publication));
     }
     assert_eq!(payloads, bench.texts(&c).await, "announced and kept differ");
     for p in 0..PUBLISHERS {
-        let own = payloads
-            .iter()
-            .filter_map(|payload| payload.strip_prefix(&format!("{p}.")));
-        assert!(
-            own.eq((0..EACH).map(|n| n.to_string())),
-            "publisher {p} was reordered"
-        );
+        let own = payloads.iter().filter_map(|payload| payload.strip_prefix(&format!("{p}.")));
+        assert!(own.eq((0..EACH).map(|n| n.to_string())), "publisher {p} was reordered");
     }
 }
 
@@ -107,10 +91,7 @@ pub async fn inv_d1_every_publish_after_subscribe_returns_is_announced(bench: Be
             let (engine, c, keep) = (Arc::clone(&bench.engine), c.clone(), bench.keep());
             tokio::spawn(async move {
                 for n in 1..=10 {
-                    let new = NewPublication {
-                        retention: Some(keep),
-                        ..passing(&n.to_string())
-                    };
+                    let new = NewPublication { retention: Some(keep), ..passing(&n.to_string()) };
                     engine.publish(&c, new).await.unwrap();
                     tokio::task::yield_now().await;
                 }
@@ -129,10 +110,8 @@ pub async fn inv_d1_every_publish_after_subscribe_returns_is_announced(bench: Be
                 _ => count = heard.len() + 1,
             }
         };
-        let expected: Vec<String> = (top + 1..=10)
-            .map(|n| n.to_string())
-            .chain(["last".to_owned()])
-            .collect();
+        let expected: Vec<String> =
+            (top + 1..=10).map(|n| n.to_string()).chain(["last".to_owned()]).collect();
         assert!(heard.ends_with(&expected), "top {top}, heard {heard:?}");
     }
 }
@@ -141,22 +120,11 @@ pub async fn inv_d1_every_publish_after_subscribe_returns_is_announced(bench: Be
 pub async fn the_base_of_a_delta_comes_with_the_publication(bench: Bench) {
     let c = channel("c");
     bench.subscribe(&c).await;
-    let delta = |data| NewPublication {
-        delta: true,
-        ..bench.kept(data)
-    };
+    let delta = |data| NewPublication { delta: true, ..bench.kept(data) };
     bench.publish(&c, delta("first")).await;
     bench.publish(&c, delta("second")).await;
     bench.publish(&c, bench.kept("no delta")).await;
-    bench
-        .publish(
-            &c,
-            NewPublication {
-                delta: true,
-                ..passing("no history")
-            },
-        )
-        .await;
+    bench.publish(&c, NewPublication { delta: true, ..passing("no history") }).await;
     bench.publish(&c, delta("third")).await;
     bench.remove_history(&c).await;
     bench.publish(&c, delta("after removal")).await;
@@ -165,17 +133,7 @@ pub async fn the_base_of_a_delta_comes_with_the_publication(bench: Bench) {
         other => panic!("{other:?}"),
     };
     let bases: Vec<_> = bench.recorder.hear(&c, 6).await.iter().map(base).collect();
-    assert_eq!(
-        bases,
-        [
-            None,
-            Some("first".into()),
-            None,
-            None,
-            Some("no delta".into()),
-            None
-        ]
-    );
+    assert_eq!(bases, [None, Some("first".into()), None, None, Some("no delta".into()), None]);
 }
 
 /// They take no offset and reach only a subscribed node.
@@ -185,10 +143,7 @@ pub async fn joins_and_leaves_are_announced_and_not_kept(bench: Bench) {
     bench.subscribe(&c).await;
     bench.engine.publish_join(&c, info.clone()).await.unwrap();
     bench.engine.publish_leave(&c, info.clone()).await.unwrap();
-    assert_eq!(
-        bench.recorder.hear(&c, 2).await,
-        [Announced::Join(info.clone()), Announced::Leave(info)]
-    );
+    assert_eq!(bench.recorder.hear(&c, 2).await, [Announced::Join(info.clone()), Announced::Leave(info)]);
     assert_eq!(bench.top(&c).await.offset, 0);
     assert!(bench.present(&c).await.is_empty());
 }

@@ -44,21 +44,10 @@ pub struct Bench {
 impl Bench {
     /// Attaches a recorder to the engine.
     pub fn new(subject: Subject) -> Self {
-        let Subject {
-            engine,
-            advance,
-            exact,
-            unit,
-        } = subject;
+        let Subject { engine, advance, exact, unit } = subject;
         let recorder = Arc::new(Recorder::default());
         engine.attach(recorder.clone());
-        Self {
-            engine,
-            recorder,
-            advance,
-            exact,
-            unit,
-        }
+        Self { engine, recorder, advance, exact, unit }
     }
 
     pub(super) fn is_exact(&self) -> bool {
@@ -76,33 +65,20 @@ impl Bench {
 
     /// Keeps ten publications for far longer than any case takes.
     pub(super) fn keep(&self) -> HistoryRetention {
-        HistoryRetention {
-            size: 10,
-            ttl: self.units(1000.0),
-            meta_ttl: self.units(10_000.0),
-        }
+        HistoryRetention { size: 10, ttl: self.units(1000.0), meta_ttl: self.units(10_000.0) }
     }
 
     /// A publication with history.
     pub(super) fn kept(&self, data: &str) -> NewPublication {
-        NewPublication {
-            retention: Some(self.keep()),
-            ..passing(data)
-        }
+        NewPublication { retention: Some(self.keep()), ..passing(data) }
     }
 
     pub(super) async fn subscribe(&self, channel: &ChannelName) {
-        self.engine
-            .subscribe(std::slice::from_ref(channel))
-            .await
-            .unwrap();
+        self.engine.subscribe(std::slice::from_ref(channel)).await.unwrap();
     }
 
     pub(super) async fn unsubscribe(&self, channel: &ChannelName) {
-        self.engine
-            .unsubscribe(std::slice::from_ref(channel))
-            .await
-            .unwrap();
+        self.engine.unsubscribe(std::slice::from_ref(channel)).await.unwrap();
     }
 
     pub(super) async fn publish(&self, channel: &ChannelName, new: NewPublication) -> Published {
@@ -113,38 +89,21 @@ impl Bench {
     pub(super) async fn place(&self, channel: &ChannelName, new: NewPublication) -> StreamPosition {
         let published = self.publish(channel, new).await;
         assert_eq!(published.suppressed, None, "{channel}");
-        published
-            .position
-            .unwrap_or_else(|| panic!("{channel}: a publication with history has no position"))
+        published.position.unwrap_or_else(|| panic!("{channel}: a publication with history has no position"))
     }
 
     pub(super) async fn read(&self, channel: &ChannelName, filter: HistoryFilter) -> History {
-        self.engine
-            .history(channel, filter, self.keep().meta_ttl)
-            .await
-            .unwrap()
+        self.engine.history(channel, filter, self.keep().meta_ttl).await.unwrap()
     }
 
     /// The payloads kept, oldest first.
     pub(super) async fn texts(&self, channel: &ChannelName) -> Vec<String> {
         let history = self.read(channel, HistoryFilter::default()).await;
-        history
-            .publications
-            .iter()
-            .map(|publication| text(publication))
-            .collect()
+        history.publications.iter().map(|publication| text(publication)).collect()
     }
 
     pub(super) async fn top(&self, channel: &ChannelName) -> StreamPosition {
-        self.read(
-            channel,
-            HistoryFilter {
-                limit: Some(0),
-                ..Default::default()
-            },
-        )
-        .await
-        .top
+        self.read(channel, HistoryFilter { limit: Some(0), ..Default::default() }).await.top
     }
 
     pub(super) async fn remove_history(&self, channel: &ChannelName) {
@@ -162,10 +121,7 @@ impl Bench {
     }
 
     pub(super) async fn enter(&self, channel: &ChannelName, info: &Arc<ClientInfo>, ttl: Duration) {
-        self.engine
-            .presence_add(channel, info.clone(), ttl)
-            .await
-            .unwrap();
+        self.engine.presence_add(channel, info.clone(), ttl).await.unwrap();
     }
 
     pub(super) async fn leave(&self, channel: &ChannelName, client: &str) {
@@ -177,10 +133,7 @@ impl Bench {
         let present = self.engine.presence(channel).await.unwrap();
         let stats = self.engine.presence_stats(channel).await.unwrap();
         let users: std::collections::BTreeSet<_> = present.iter().map(|info| info.user.as_str()).collect();
-        let expected = PresenceStats {
-            clients: present.len() as u32,
-            users: users.len() as u32,
-        };
+        let expected = PresenceStats { clients: present.len() as u32, users: users.len() as u32 };
         assert_eq!(stats, expected, "{channel}: the numbers of {present:?}");
         present
     }
@@ -188,10 +141,7 @@ impl Bench {
 
 /// A publication without history.
 pub(super) fn passing(data: &str) -> NewPublication {
-    NewPublication {
-        data: Bytes::copy_from_slice(data.as_bytes()),
-        ..Default::default()
-    }
+    NewPublication { data: Bytes::copy_from_slice(data.as_bytes()), ..Default::default() }
 }
 
 pub(super) fn text(publication: &Publication) -> String {
@@ -203,9 +153,5 @@ pub(super) fn channel(name: &str) -> ChannelName {
 }
 
 pub(super) fn client(client: &str, user: &str) -> Arc<ClientInfo> {
-    Arc::new(ClientInfo {
-        client: client.into(),
-        user: user.into(),
-        ..Default::default()
-    })
+    Arc::new(ClientInfo { client: client.into(), user: user.into(), ..Default::default() })
 }

@@ -10,19 +10,12 @@ use crate::{HistoryFilter, HistoryRetention, NewPublication};
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
 fn with_retention(bench: &Bench, data: &str, retention: HistoryRetention) -> NewPublication {
-    NewPublication {
-        retention: Some(retention),
-        ..bench.kept(data)
-    }
+    NewPublication { retention: Some(retention), ..bench.kept(data) }
 }
 
 async fn offsets(bench: &Bench, channel: &ChannelName, filter: HistoryFilter) -> Vec<u64> {
     let history = bench.read(channel, filter).await;
-    history
-        .publications
-        .iter()
-        .map(|publication| publication.offset)
-        .collect()
+    history.publications.iter().map(|publication| publication.offset).collect()
 }
 
 /// The first read starts the stream, and it stays the same one.
@@ -39,14 +32,9 @@ pub async fn inv_d2_the_size_keeps_the_newest_and_shows_what_is_gone(bench: Benc
     let c = channel("c");
     let sized = |size| HistoryRetention { size, ..bench.keep() };
     for n in 1..=4 {
-        bench
-            .place(&c, with_retention(&bench, &n.to_string(), sized(3)))
-            .await;
+        bench.place(&c, with_retention(&bench, &n.to_string(), sized(3))).await;
     }
-    let after_the_first = HistoryFilter {
-        since: Some(0),
-        ..Default::default()
-    };
+    let after_the_first = HistoryFilter { since: Some(0), ..Default::default() };
     assert_eq!(offsets(&bench, &c, after_the_first.clone()).await, [2, 3, 4]);
     // A smaller size counts at once, a larger one brings nothing back.
     bench.place(&c, with_retention(&bench, "5", sized(1))).await;
@@ -62,18 +50,9 @@ pub async fn filters_choose_by_offset_direction_and_limit(bench: Bench) {
         bench.place(&c, bench.kept("x")).await;
     }
     let kept: Vec<u64> = (6..=15).collect();
-    for since in [
-        None,
-        Some(0),
-        Some(1),
-        Some(5),
-        Some(6),
-        Some(10),
-        Some(14),
-        Some(15),
-        Some(16),
-        Some(1 << 40),
-    ] {
+    for since in
+        [None, Some(0), Some(1), Some(5), Some(6), Some(10), Some(14), Some(15), Some(16), Some(1 << 40)]
+    {
         for limit in [None, Some(0), Some(1), Some(3), Some(10), Some(11), Some(1 << 20)] {
             for reverse in [false, true] {
                 let mut expected = kept.clone();
@@ -84,11 +63,7 @@ pub async fn filters_choose_by_offset_direction_and_limit(bench: Bench) {
                     since.is_none_or(|since| if reverse { offset < since } else { offset > since })
                 });
                 expected.truncate(limit.unwrap_or(usize::MAX));
-                let filter = HistoryFilter {
-                    since,
-                    limit,
-                    reverse,
-                };
+                let filter = HistoryFilter { since, limit, reverse };
                 let history = bench.read(&c, filter.clone()).await;
                 assert_eq!(history.top.offset, 15, "{filter:?}");
                 assert_eq!(offsets(&bench, &c, filter.clone()).await, expected, "{filter:?}");
@@ -100,10 +75,7 @@ pub async fn filters_choose_by_offset_direction_and_limit(bench: Bench) {
 /// The publications end, offset and epoch go on.
 pub async fn inv_d2_publications_run_out_and_the_position_stays(bench: Bench) {
     let c = channel("c");
-    let short = HistoryRetention {
-        ttl: bench.units(1.0),
-        ..bench.keep()
-    };
+    let short = HistoryRetention { ttl: bench.units(1.0), ..bench.keep() };
     let position = bench.place(&c, with_retention(&bench, "1", short)).await;
     bench.advance(bench.units(1.5)).await;
     assert!(bench.texts(&c).await.is_empty());
@@ -116,10 +88,7 @@ pub async fn inv_d2_publications_run_out_and_the_position_stays(bench: Bench) {
 /// The ttl is the stream's, not the publication's.
 pub async fn inv_d2_a_publish_prolongs_everything_kept(bench: Bench) {
     let c = channel("c");
-    let short = HistoryRetention {
-        ttl: bench.units(2.0),
-        ..bench.keep()
-    };
+    let short = HistoryRetention { ttl: bench.units(2.0), ..bench.keep() };
     bench.place(&c, with_retention(&bench, "1", short)).await;
     bench.advance(bench.units(1.2)).await;
     bench.place(&c, with_retention(&bench, "2", short)).await;
@@ -145,11 +114,7 @@ pub async fn inv_d2_publications_end_at_exactly_their_time(bench: Bench) {
 /// A stream that is used again after its meta ttl is another one.
 pub async fn inv_d2_the_epoch_changes_once_the_position_is_lost(bench: Bench) {
     let c = channel("c");
-    let short = HistoryRetention {
-        size: 10,
-        ttl: bench.units(1.0),
-        meta_ttl: bench.units(2.0),
-    };
+    let short = HistoryRetention { size: 10, ttl: bench.units(1.0), meta_ttl: bench.units(2.0) };
     let before = bench.place(&c, with_retention(&bench, "1", short)).await;
     bench.advance(bench.units(2.5)).await;
     let after = bench.place(&c, with_retention(&bench, "2", short)).await;
@@ -175,22 +140,11 @@ pub async fn inv_d2_the_position_ends_at_exactly_its_time(bench: Bench) {
 pub async fn reads_and_publishes_prolong_the_position(bench: Bench) {
     let (read, published) = (channel("read"), channel("published"));
     let meta_ttl = bench.units(2.0);
-    let short = HistoryRetention {
-        size: 10,
-        ttl: bench.units(0.1),
-        meta_ttl,
-    };
-    let top_only = HistoryFilter {
-        limit: Some(0),
-        ..Default::default()
-    };
+    let short = HistoryRetention { size: 10, ttl: bench.units(0.1), meta_ttl };
+    let top_only = HistoryFilter { limit: Some(0), ..Default::default() };
     let mut epochs = Vec::new();
     for _ in 0..4 {
-        let history = bench
-            .engine
-            .history(&read, top_only.clone(), meta_ttl)
-            .await
-            .unwrap();
+        let history = bench.engine.history(&read, top_only.clone(), meta_ttl).await.unwrap();
         let position = bench.place(&published, with_retention(&bench, "x", short)).await;
         epochs.push((history.top.epoch, position.epoch));
         bench.advance(bench.units(1.2)).await;

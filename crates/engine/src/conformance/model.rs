@@ -75,21 +75,14 @@ impl Model {
     /// Publishes.
     pub fn publish(&mut self, new: &Publish) -> Outcome {
         if let Some((_, place)) = self.keys.get(&new.key) {
-            return Outcome {
-                place: *place,
-                suppressed: Some(Suppressed::Idempotency),
-            };
+            return Outcome { place: *place, suppressed: Some(Suppressed::Idempotency) };
         }
         let outcome = match new.retention {
             Some(retention) => self.append(new, retention),
-            None => Outcome {
-                place: None,
-                suppressed: None,
-            },
+            None => Outcome { place: None, suppressed: None },
         };
         if !new.key.is_empty() {
-            self.keys
-                .insert(new.key.clone(), (self.now + IDEMPOTENCY_WINDOW, outcome.place));
+            self.keys.insert(new.key.clone(), (self.now + IDEMPOTENCY_WINDOW, outcome.place));
         }
         self.expire();
         outcome
@@ -120,8 +113,7 @@ impl Model {
 
     /// Adds or replaces a client.
     pub fn enter(&mut self, client: &str, user: &str, ttl: Duration) {
-        self.present
-            .insert(client.to_owned(), (self.now + ttl, user.to_owned()));
+        self.present.insert(client.to_owned(), (self.now + ttl, user.to_owned()));
         self.expire();
     }
 
@@ -132,10 +124,7 @@ impl Model {
 
     /// Clients and their users.
     pub fn present(&self) -> Vec<(String, String)> {
-        self.present
-            .iter()
-            .map(|(client, (_, user))| (client.clone(), user.clone()))
-            .collect()
+        self.present.iter().map(|(client, (_, user))| (client.clone(), user.clone())).collect()
     }
 
     fn append(&mut self, new: &Publish, retention: HistoryRetention) -> Outcome {
@@ -144,10 +133,7 @@ impl Model {
         let (version, version_epoch) = &stream.version;
         let same_life = new.version_epoch.is_empty() || new.version_epoch == *version_epoch;
         if new.version > 0 && new.version <= *version && same_life {
-            return Outcome {
-                place: Some(stream.place()),
-                suppressed: Some(Suppressed::Version),
-            };
+            return Outcome { place: Some(stream.place()), suppressed: Some(Suppressed::Version) };
         }
         if new.version > 0 {
             stream.version = (new.version, new.version_epoch.clone());
@@ -160,10 +146,7 @@ impl Model {
         let place = stream.place();
         stream.kept_until = now + retention.ttl;
         stream.prolong(now, retention.meta_ttl);
-        Outcome {
-            place: Some(place),
-            suppressed: None,
-        }
+        Outcome { place: Some(place), suppressed: None }
     }
 
     /// The stream, a new one if there is none, with its life prolonged.
@@ -203,18 +186,11 @@ impl Model {
 
 impl Stream {
     fn place(&self) -> Place {
-        Place {
-            life: self.life,
-            offset: self.top,
-        }
+        Place { life: self.life, offset: self.top }
     }
 
     fn prolong(&mut self, now: Duration, meta_ttl: Duration) {
-        let kept_until = if self.kept.is_empty() {
-            now
-        } else {
-            self.kept_until
-        };
+        let kept_until = if self.kept.is_empty() { now } else { self.kept_until };
         self.until = kept_until.max(now + meta_ttl);
     }
 }

@@ -34,12 +34,7 @@ pub async fn entries_are_ordered_by_client(bench: Bench) {
     for name in ["m", "a", "z", "k", "B"] {
         bench.enter(&c, &client(name, "u"), LONG).await;
     }
-    let names: Vec<String> = bench
-        .present(&c)
-        .await
-        .iter()
-        .map(|info| info.client.clone())
-        .collect();
+    let names: Vec<String> = bench.present(&c).await.iter().map(|info| info.client.clone()).collect();
     assert_eq!(names, ["B", "a", "k", "m", "z"]);
 }
 

@@ -12,18 +12,11 @@ use super::{Announced, model};
 use crate::{HistoryFilter, NewPublication, Published, Suppressed};
 
 fn with_key(new: NewPublication, key: &str) -> NewPublication {
-    NewPublication {
-        idempotency_key: key.into(),
-        ..new
-    }
+    NewPublication { idempotency_key: key.into(), ..new }
 }
 
 fn with_version(new: NewPublication, version: u64, version_epoch: &str) -> NewPublication {
-    NewPublication {
-        version,
-        version_epoch: version_epoch.into(),
-        ..new
-    }
+    NewPublication { version, version_epoch: version_epoch.into(), ..new }
 }
 
 /// The first publication has offset 1, each next one more, all one non-empty epoch.
@@ -45,13 +38,9 @@ pub async fn a_publish_without_history_has_no_position_and_keeps_nothing(bench: 
     bench.subscribe(&c).await;
     assert_eq!(bench.publish(&c, passing("gone")).await, Published::default());
     match &bench.recorder.hear(&c, 1).await[..] {
-        [
-            Announced::Publication {
-                publication,
-                epoch: None,
-                previous: None,
-            },
-        ] => assert_eq!(publication.offset, 0),
+        [Announced::Publication { publication, epoch: None, previous: None }] => {
+            assert_eq!(publication.offset, 0)
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(bench.top(&c).await.offset, 0);
@@ -84,19 +73,9 @@ pub async fn a_publication_is_announced_and_kept_as_it_was_published(bench: Benc
     };
     let position = bench.place(&c, new.clone()).await;
     let heard = bench.recorder.hear(&c, 1).await;
-    let [
-        Announced::Publication {
-            publication, epoch, ..
-        },
-    ] = &heard[..]
-    else {
-        panic!("{heard:?}")
-    };
+    let [Announced::Publication { publication, epoch, .. }] = &heard[..] else { panic!("{heard:?}") };
     assert_eq!((publication.offset, epoch.as_ref()), (1, Some(&position.epoch)));
-    assert_eq!(
-        (&publication.data, &publication.info, &publication.tags),
-        (&new.data, &new.info, &new.tags)
-    );
+    assert_eq!((&publication.data, &publication.info, &publication.tags), (&new.data, &new.info, &new.tags));
     assert_eq!((publication.version, publication.delta), (7, false));
     let kept = bench.read(&c, HistoryFilter::default()).await.publications;
     assert_eq!(kept[..], *std::slice::from_ref(publication));
@@ -109,13 +88,7 @@ pub async fn inv_d5_a_repeated_key_publishes_once_and_answers_the_same(bench: Be
     let first = bench.place(&c, with_key(bench.kept("first"), "k")).await;
     bench.place(&c, bench.kept("between")).await;
     let again = bench.publish(&c, with_key(bench.kept("again"), "k")).await;
-    assert_eq!(
-        again,
-        Published {
-            position: Some(first),
-            suppressed: Some(Suppressed::Idempotency)
-        }
-    );
+    assert_eq!(again, Published { position: Some(first), suppressed: Some(Suppressed::Idempotency) });
     bench.place(&c, with_key(bench.kept("other"), "another")).await;
     assert_eq!(bench.texts(&c).await, ["first", "between", "other"]);
     assert_eq!(bench.hear(&c, 3).await, ["first", "between", "other"]);
@@ -127,13 +100,7 @@ pub async fn inv_d5_a_repeated_key_without_history_delivers_once(bench: Bench) {
     bench.subscribe(&c).await;
     bench.publish(&c, with_key(passing("first"), "k")).await;
     let again = bench.publish(&c, with_key(passing("again"), "k")).await;
-    assert_eq!(
-        again,
-        Published {
-            position: None,
-            suppressed: Some(Suppressed::Idempotency)
-        }
-    );
+    assert_eq!(again, Published { position: None, suppressed: Some(Suppressed::Idempotency) });
     bench.publish(&c, passing("last")).await;
     assert_eq!(bench.hear(&c, 2).await, ["first", "last"]);
 }
@@ -141,13 +108,7 @@ pub async fn inv_d5_a_repeated_key_without_history_delivers_once(bench: Bench) {
 /// A key belongs to its channel.
 pub async fn inv_d5_the_same_key_in_another_channel_publishes(bench: Bench) {
     for name in ["a", "b"] {
-        assert_eq!(
-            bench
-                .place(&channel(name), with_key(bench.kept(name), "k"))
-                .await
-                .offset,
-            1
-        );
+        assert_eq!(bench.place(&channel(name), with_key(bench.kept(name), "k")).await.offset, 1);
     }
 }
 
@@ -157,10 +118,7 @@ pub async fn inv_d5_a_key_answers_after_its_history_is_removed(bench: Bench) {
     let first = bench.place(&c, with_key(bench.kept("first"), "k")).await;
     bench.remove_history(&c).await;
     let again = bench.publish(&c, with_key(bench.kept("again"), "k")).await;
-    assert_eq!(
-        (again.position, again.suppressed),
-        (Some(first), Some(Suppressed::Idempotency))
-    );
+    assert_eq!((again.position, again.suppressed), (Some(first), Some(Suppressed::Idempotency)));
     assert!(bench.texts(&c).await.is_empty());
 }
 
@@ -174,10 +132,7 @@ pub async fn inv_d5_a_key_is_looked_at_before_the_version(bench: Bench) {
     let by_version = bench.publish(&c, versioned("old", 4, "old")).await;
     assert_eq!(by_version.suppressed, Some(Suppressed::Version));
     let newer = bench.publish(&c, versioned("newer", 6, "old")).await;
-    assert_eq!(
-        (newer.position, newer.suppressed),
-        (by_version.position, Some(Suppressed::Idempotency))
-    );
+    assert_eq!((newer.position, newer.suppressed), (by_version.position, Some(Suppressed::Idempotency)));
     assert_eq!(bench.texts(&c).await, ["first"]);
 }
 
@@ -190,13 +145,8 @@ pub async fn inv_d5_a_key_ends_five_minutes_after_its_first_use(bench: Bench) {
     let keyed = || with_key(passing("x"), "k");
     let suppressed = |published: Published| published.suppressed;
     assert_eq!(suppressed(bench.publish(&c, keyed()).await), None);
-    bench
-        .advance(model::IDEMPOTENCY_WINDOW - Duration::from_nanos(1))
-        .await;
-    assert_eq!(
-        suppressed(bench.publish(&c, keyed()).await),
-        Some(Suppressed::Idempotency)
-    );
+    bench.advance(model::IDEMPOTENCY_WINDOW - Duration::from_nanos(1)).await;
+    assert_eq!(suppressed(bench.publish(&c, keyed()).await), Some(Suppressed::Idempotency));
     bench.advance(Duration::from_nanos(1)).await;
     assert_eq!(suppressed(bench.publish(&c, keyed()).await), None);
 }
@@ -229,9 +179,7 @@ pub async fn a_version_not_above_the_stored_one_is_suppressed(bench: Bench) {
     bench.place(&c, with_version(bench.kept("5"), 5, "")).await;
     let top = bench.place(&c, bench.kept("none")).await;
     for version in [5, 4, 1] {
-        let published = bench
-            .publish(&c, with_version(bench.kept("old"), version, ""))
-            .await;
+        let published = bench.publish(&c, with_version(bench.kept("old"), version, "")).await;
         assert_eq!(
             (published.position, published.suppressed),
             (Some(top.clone()), Some(Suppressed::Version))
@@ -248,14 +196,8 @@ pub async fn a_new_version_epoch_starts_the_versions_anew(bench: Bench) {
     bench.place(&c, with_version(bench.kept("a5"), 5, "a")).await;
     bench.place(&c, with_version(bench.kept("b1"), 1, "b")).await;
     for (version, version_epoch) in [(1, "b"), (1, "")] {
-        let published = bench
-            .publish(&c, with_version(bench.kept("old"), version, version_epoch))
-            .await;
-        assert_eq!(
-            published.suppressed,
-            Some(Suppressed::Version),
-            "{version} {version_epoch}"
-        );
+        let published = bench.publish(&c, with_version(bench.kept("old"), version, version_epoch)).await;
+        assert_eq!(published.suppressed, Some(Suppressed::Version), "{version} {version_epoch}");
     }
     bench.place(&c, with_version(bench.kept("b2"), 2, "b")).await;
     assert_eq!(bench.texts(&c).await, ["a5", "b1", "b2"]);
@@ -265,10 +207,7 @@ pub async fn a_new_version_epoch_starts_the_versions_anew(bench: Bench) {
 pub async fn a_version_means_nothing_without_history(bench: Bench) {
     let c = channel("c");
     for _ in 0..2 {
-        assert_eq!(
-            bench.publish(&c, with_version(passing("x"), 1, "")).await,
-            Published::default()
-        );
+        assert_eq!(bench.publish(&c, with_version(passing("x"), 1, "")).await, Published::default());
     }
 }
 

@@ -37,11 +37,7 @@ pub async fn inv_p1_random_presence_agrees_with_the_model(bench: Bench) {
             let name = dice.pick(&["a", "b", "c", "d", "e", "f"]);
             match dice.below(10) {
                 0..5 => {
-                    let ttl = if bench.is_exact() {
-                        dice.time(&bench)
-                    } else {
-                        bench.units(1000.0)
-                    };
+                    let ttl = if bench.is_exact() { dice.time(&bench) } else { bench.units(1000.0) };
                     let user = dice.pick(&["", "u", "v"]);
                     bench.enter(&c, &client(name, user), ttl).await;
                     model.enter(name, user, ttl);
@@ -58,10 +54,8 @@ pub async fn inv_p1_random_presence_agrees_with_the_model(bench: Bench) {
                 _ => {}
             }
             let present = bench.present(&c).await;
-            let present: Vec<_> = present
-                .iter()
-                .map(|info| (info.client.clone(), info.user.clone()))
-                .collect();
+            let present: Vec<_> =
+                present.iter().map(|info| (info.client.clone(), info.user.clone())).collect();
             assert_eq!(present, model.present(), "seed {seed}");
         }
     }
@@ -118,12 +112,7 @@ impl<'a> StreamRun<'a> {
         }
         self.compare_announcements().await;
         let distinct: BTreeSet<&str> = self.epochs.values().map(Epoch::as_str).collect();
-        assert_eq!(
-            distinct.len(),
-            self.epochs.len(),
-            "{}: an epoch came back",
-            self.context()
-        );
+        assert_eq!(distinct.len(), self.epochs.len(), "{}: an epoch came back", self.context());
     }
 
     fn draw(&mut self) -> Operation {
@@ -133,11 +122,7 @@ impl<'a> StreamRun<'a> {
             11..16 => {
                 let since = [None, Some(self.dice.below(30)), Some(u64::MAX)][self.dice.index(3)];
                 let limit = [None, Some(self.dice.index(6))][self.dice.index(2)];
-                let filter = HistoryFilter {
-                    since,
-                    limit,
-                    reverse: self.dice.below(2) == 0,
-                };
+                let filter = HistoryFilter { since, limit, reverse: self.dice.below(2) == 0 };
                 Operation::Read(filter, self.draw_ttl())
             }
             16 => Operation::RemoveHistory,
@@ -153,11 +138,7 @@ impl<'a> StreamRun<'a> {
             ttl: self.draw_ttl(),
             meta_ttl: self.draw_ttl() + self.draw_ttl(),
         };
-        let version = if self.dice.below(3) == 0 {
-            self.dice.below(8)
-        } else {
-            0
-        };
+        let version = if self.dice.below(3) == 0 { self.dice.below(8) } else { 0 };
         Publish {
             id: self.ids,
             retention: (self.dice.below(5) > 0).then_some(retention),
@@ -168,29 +149,17 @@ impl<'a> StreamRun<'a> {
     }
 
     fn draw_ttl(&mut self) -> Duration {
-        if self.bench.is_exact() {
-            self.dice.time(self.bench)
-        } else {
-            self.bench.units(1000.0)
-        }
+        if self.bench.is_exact() { self.dice.time(self.bench) } else { self.bench.units(1000.0) }
     }
 
     async fn step(&mut self, operation: Operation) {
         match operation {
             Operation::Publish(publish) => self.publish(&publish).await,
             Operation::Read(filter, meta_ttl) => {
-                let history = self
-                    .bench
-                    .engine
-                    .history(&self.channel, filter.clone(), meta_ttl)
-                    .await
-                    .unwrap();
+                let history =
+                    self.bench.engine.history(&self.channel, filter.clone(), meta_ttl).await.unwrap();
                 let id = |data: &Bytes| std::str::from_utf8(data).unwrap().parse::<u64>().unwrap();
-                let found: Vec<_> = history
-                    .publications
-                    .iter()
-                    .map(|p| (p.offset, id(&p.data)))
-                    .collect();
+                let found: Vec<_> = history.publications.iter().map(|p| (p.offset, id(&p.data))).collect();
                 let (expected, top) = self.model.history(&filter, meta_ttl);
                 assert_eq!(found, expected, "{}", self.context());
                 self.compare_place(Some(history.top), Some(top));
@@ -231,17 +200,8 @@ impl<'a> StreamRun<'a> {
             assert_eq!((position, place), (None, None), "{}", self.context());
             return;
         };
-        let epoch = self
-            .epochs
-            .entry(place.life)
-            .or_insert_with(|| position.epoch.clone())
-            .clone();
-        assert_eq!(
-            (position.offset, position.epoch),
-            (place.offset, epoch),
-            "{}",
-            self.context()
-        );
+        let epoch = self.epochs.entry(place.life).or_insert_with(|| position.epoch.clone()).clone();
+        assert_eq!((position.offset, position.epoch), (place.offset, epoch), "{}", self.context());
     }
 
     async fn compare_announcements(&self) {
@@ -249,20 +209,12 @@ impl<'a> StreamRun<'a> {
         let heard = self.bench.recorder.hear(&self.channel, expected.len()).await;
         assert_eq!(heard.len(), expected.len(), "{}", self.context());
         for (announced, (id, place)) in heard.iter().zip(expected) {
-            let Announced::Publication {
-                publication, epoch, ..
-            } = announced
-            else {
+            let Announced::Publication { publication, epoch, .. } = announced else {
                 panic!("{announced:?}")
             };
             let place = place.map(|place| (place.offset, &self.epochs[&place.life]));
             let found = epoch.as_ref().map(|epoch| (publication.offset, epoch));
-            assert_eq!(
-                (text(publication), found),
-                (id.to_string(), place),
-                "{}",
-                self.context()
-            );
+            assert_eq!((text(publication), found), (id.to_string(), place), "{}", self.context());
         }
     }
 

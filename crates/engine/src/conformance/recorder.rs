@@ -1,6 +1,7 @@
 //! Hears what an engine announces.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,11 +38,18 @@ pub enum Announced {
 pub struct Recorder {
     heard: Mutex<HashMap<ChannelName, Vec<Announced>>>,
     changed: Notify,
+    dawdles: AtomicBool,
 }
 
 // === impl Recorder ===
 
 impl Recorder {
+    /// From now on lets other threads run before it takes note of every other publication, so that an engine which
+    /// announces out of turn is heard to.
+    pub fn dawdle(&self) {
+        self.dawdles.store(true, Ordering::Relaxed);
+    }
+
     /// Everything heard of the channel, once that is at least `count` announcements.
     ///
     /// # Panics
@@ -59,10 +67,9 @@ impl Recorder {
         };
         match tokio::time::timeout(PATIENCE, enough).await {
             Ok(heard) => heard,
-            Err(_) => panic!(
-                "{channel}: waited for {count} announcements, heard {:?}",
-                self.heard_so_far(channel)
-            ),
+            Err(_) => {
+                panic!("{channel}: waited for {count} announcements, heard {:?}", self.heard_so_far(channel))
+            }
         }
     }
 
@@ -88,14 +95,10 @@ impl Announcements for Recorder {
         epoch: Option<&Epoch>,
         previous: Option<Arc<Publication>>,
     ) {
-        self.note(
-            channel,
-            Announced::Publication {
-                publication,
-                epoch: epoch.cloned(),
-                previous,
-            },
-        );
+        if publication.offset % 2 == 1 && self.dawdles.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_micros(20));
+        }
+        self.note(channel, Announced::Publication { publication, epoch: epoch.cloned(), previous });
     }
 
     fn join(&self, channel: &ChannelName, info: Arc<ClientInfo>) {
