@@ -14,21 +14,14 @@ pub struct CloseReason {
 /// Reads the body of a close frame; an empty one gives no reason.
 pub(super) fn parse(role: Role, body: &[u8]) -> Result<Option<CloseReason>, Violation> {
     let Some((code, text)) = body.split_first_chunk::<2>() else {
-        return if body.is_empty() {
-            Ok(None)
-        } else {
-            Err(Violation::ShortClose)
-        };
+        return if body.is_empty() { Ok(None) } else { Err(Violation::ShortClose) };
     };
     let code = u16::from_be_bytes(*code);
     if !may_be_sent(role, code) {
         return Err(Violation::CloseCode(code));
     }
     let text = std::str::from_utf8(text).map_err(|_| Violation::InvalidUtf8)?;
-    Ok(Some(CloseReason {
-        code,
-        text: text.to_owned(),
-    }))
+    Ok(Some(CloseReason { code, text: text.to_owned() }))
 }
 
 /// Whether an endpoint may put this code on the wire. 1005, 1006 and 1015 exist only inside an endpoint, 1004 and the

@@ -70,13 +70,7 @@ struct OpenMessage {
 impl Decoder {
     /// A decoder at the beginning of a connection.
     pub const fn new() -> Self {
-        Self {
-            partial: None,
-            control: ControlRate {
-                window_start: 0,
-                count: 0,
-            },
-        }
+        Self { partial: None, control: ControlRate { window_start: 0, count: 0 } }
     }
 
     /// Whether nothing has begun: no buffer is held.
@@ -159,15 +153,11 @@ impl Decoder {
         let event = match header.opcode {
             Opcode::Text => {
                 std::str::from_utf8(payload).map_err(|_| Violation::InvalidUtf8)?;
-                Event::Message {
-                    kind: MessageKind::Text,
-                    payload: Bytes::copy_from_slice(payload),
-                }
+                Event::Message { kind: MessageKind::Text, payload: Bytes::copy_from_slice(payload) }
             }
-            Opcode::Binary => Event::Message {
-                kind: MessageKind::Binary,
-                payload: Bytes::copy_from_slice(payload),
-            },
+            Opcode::Binary => {
+                Event::Message { kind: MessageKind::Binary, payload: Bytes::copy_from_slice(payload) }
+            }
             control => control_event(limits, control, payload)?,
         };
         self.control.count(limits, now, &event)?;
@@ -294,10 +284,7 @@ impl Partial {
         message.text.finish()?;
         let mut payload = message.payload;
         payload.shrink_to_fit();
-        Ok(Step::Event(Event::Message {
-            kind: message.kind,
-            payload: payload.into(),
-        }))
+        Ok(Step::Event(Event::Message { kind: message.kind, payload: payload.into() }))
     }
 }
 
@@ -305,13 +292,7 @@ impl Partial {
 
 impl OpenMessage {
     fn new(kind: MessageKind) -> Self {
-        Self {
-            kind,
-            payload: Vec::new(),
-            frames: 0,
-            empty: 0,
-            text: Utf8::default(),
-        }
+        Self { kind, payload: Vec::new(), frames: 0, empty: 0, text: Utf8::default() }
     }
 
     /// Appends a piece. Room is made for at most as much again as has really arrived, never for what a header claims.
@@ -328,11 +309,7 @@ impl OpenMessage {
 
 fn check_message_bytes(limits: &Limits, header: &FrameHeader, before: usize) -> Result<(), Violation> {
     let room = limits.message_bytes_max.saturating_sub(before) as u64;
-    if header.length > room {
-        Err(Violation::MessageTooLarge)
-    } else {
-        Ok(())
-    }
+    if header.length > room { Err(Violation::MessageTooLarge) } else { Ok(()) }
 }
 
 fn control_event(limits: &Limits, opcode: Opcode, payload: &[u8]) -> Result<Event, Violation> {
@@ -365,11 +342,7 @@ impl ControlRate {
             self.count = 0;
         }
         self.count = self.count.saturating_add(1);
-        if self.count > limits.control_frames_max {
-            Err(Violation::ControlFlood)
-        } else {
-            Ok(())
-        }
+        if self.count > limits.control_frames_max { Err(Violation::ControlFlood) } else { Ok(()) }
     }
 }
 
@@ -382,10 +355,7 @@ struct Short<const N: usize> {
 
 impl<const N: usize> Default for Short<N> {
     fn default() -> Self {
-        Self {
-            bytes: [0; N],
-            length: 0,
-        }
+        Self { bytes: [0; N], length: 0 }
     }
 }
 

@@ -88,15 +88,7 @@ impl FrameHeader {
             (true, Some((key, rest))) => (Some(*key), rest),
             (true, None) => return Ok(None),
         };
-        Ok(Some((
-            Self {
-                fin,
-                opcode,
-                length,
-                mask,
-            },
-            bytes.len().saturating_sub(rest.len()),
-        )))
+        Ok(Some((Self { fin, opcode, length, mask }, bytes.len().saturating_sub(rest.len()))))
     }
 
     /// Checks everything the first byte says. An extension that gives a reserved bit a meaning (permessage-deflate:
@@ -140,11 +132,7 @@ fn parse_length(seven: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violatio
                 return Ok(None);
             };
             let length = u16::from_be_bytes(*length);
-            if length < 126 {
-                Err(Violation::NonMinimalLength)
-            } else {
-                Ok(Some((length.into(), rest)))
-            }
+            if length < 126 { Err(Violation::NonMinimalLength) } else { Ok(Some((length.into(), rest))) }
         }
         127 => {
             let Some((length, rest)) = rest.split_first_chunk::<8>() else {
@@ -175,13 +163,7 @@ pub fn client_frame(opcode: Opcode, payload: &[u8], key: [u8; 4]) -> Bytes {
 
 fn frame(opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(HEADER_BYTES_MAX.saturating_add(payload.len()));
-    FrameHeader {
-        fin: true,
-        opcode,
-        length: payload.len() as u64,
-        mask,
-    }
-    .write(&mut out);
+    FrameHeader { fin: true, opcode, length: payload.len() as u64, mask }.write(&mut out);
     let header = out.len();
     out.put_slice(payload);
     if let (Some(key), Some(body)) = (mask, out.get_mut(header..)) {

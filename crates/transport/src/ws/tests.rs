@@ -81,27 +81,16 @@ fn raw(first: u8, payload: &[u8]) -> Vec<u8> {
         }
     }
     out.extend(KEY);
-    out.extend(
-        payload
-            .iter()
-            .zip(KEY.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
+    out.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     out
 }
 
 fn text(payload: &str) -> Event {
-    Event::Message {
-        kind: MessageKind::Text,
-        payload: Bytes::copy_from_slice(payload.as_bytes()),
-    }
+    Event::Message { kind: MessageKind::Text, payload: Bytes::copy_from_slice(payload.as_bytes()) }
 }
 
 fn binary(payload: &[u8]) -> Event {
-    Event::Message {
-        kind: MessageKind::Binary,
-        payload: Bytes::copy_from_slice(payload),
-    }
+    Event::Message { kind: MessageKind::Binary, payload: Bytes::copy_from_slice(payload) }
 }
 
 // === lawful ===
@@ -116,11 +105,7 @@ fn the_masked_hello_of_the_rfc() {
 fn every_length_form_at_its_edges() {
     for length in [0, 1, 124, 125, 126, 127, 128, 65_535, 65_536] {
         let payload: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-        assert_eq!(
-            decode(&raw(0x82, &payload)),
-            (vec![binary(&payload)], None),
-            "{length}"
-        );
+        assert_eq!(decode(&raw(0x82, &payload)), (vec![binary(&payload)], None), "{length}");
     }
 }
 
@@ -177,15 +162,12 @@ fn a_message_of_exactly_the_limit_in_two_frames() {
 #[test]
 fn lawful_close_frames() {
     assert_eq!(decode(&raw(0x88, b"")), (vec![Event::Close(None)], None));
-    for code in [
-        1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999,
-    ] {
+    for code in
+        [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
+    {
         for reason in ["", "going away", &"\u{e9}".repeat(61)] {
             let body = [&u16::to_be_bytes(code), reason.as_bytes()].concat();
-            let expected = Event::Close(Some(CloseReason {
-                code,
-                text: reason.to_owned(),
-            }));
+            let expected = Event::Close(Some(CloseReason { code, text: reason.to_owned() }));
             assert_eq!(decode(&raw(0x88, &body)), (vec![expected], None));
         }
     }
@@ -211,38 +193,23 @@ fn control_frames_are_counted_per_window() {
     for second in 0..100 {
         for _ in 0..3 {
             let mut ping = raw(0x89, b"");
-            decoder
-                .decode(&limits, Duration::from_secs(second), &mut ping)
-                .unwrap();
+            decoder.decode(&limits, Duration::from_secs(second), &mut ping).unwrap();
         }
     }
 }
 
 #[test]
 fn frames_of_a_server_are_read_by_a_client() {
-    let stream = [
-        &server_frame(Opcode::Text, b"hi")[..],
-        &close_frame(3501, "bad request"),
-    ]
-    .concat();
-    let close = CloseReason {
-        code: 3501,
-        text: "bad request".to_owned(),
-    };
-    assert_eq!(
-        decode_with(&Limits::client(), &stream),
-        (vec![text("hi"), Event::Close(Some(close))], None)
-    );
+    let stream = [&server_frame(Opcode::Text, b"hi")[..], &close_frame(3501, "bad request")].concat();
+    let close = CloseReason { code: 3501, text: "bad request".to_owned() };
+    assert_eq!(decode_with(&Limits::client(), &stream), (vec![text("hi"), Event::Close(Some(close))], None));
 }
 
 #[test]
 fn a_long_close_reason_is_cut_at_a_character() {
     let frame = close_frame(3000, &"\u{20ac}".repeat(100));
     let (events, _) = decode_with(&Limits::client(), &frame);
-    let expected = CloseReason {
-        code: 3000,
-        text: "\u{20ac}".repeat(41),
-    };
+    let expected = CloseReason { code: 3000, text: "\u{20ac}".repeat(41) };
     assert_eq!(events, [Event::Close(Some(expected))]);
 }
 
@@ -250,26 +217,15 @@ fn a_long_close_reason_is_cut_at_a_character() {
 
 #[test]
 fn bad_w1_unmasked() {
-    for (first, payload) in [
-        (0x81, &b"hello"[..]),
-        (0x82, b""),
-        (0x88, b"\x03\xe8"),
-        (0x89, b"x"),
-        (0x8a, b""),
-    ] {
+    for (first, payload) in
+        [(0x81, &b"hello"[..]), (0x82, b""), (0x88, b"\x03\xe8"), (0x89, b"x"), (0x8a, b"")]
+    {
         let stream = [&[first, payload.len() as u8], payload].concat();
         refused(&stream, Violation::Unmasked, 1002);
     }
     // The first frame of a message is masked, the second is not.
-    refused(
-        &[&raw(0x01, b"a")[..], &[0x80, 1, b'b']].concat(),
-        Violation::Unmasked,
-        1002,
-    );
-    assert_eq!(
-        decode_with(&Limits::client(), &raw(0x81, b"a")),
-        (vec![], Some(Violation::Masked))
-    );
+    refused(&[&raw(0x01, b"a")[..], &[0x80, 1, b'b']].concat(), Violation::Unmasked, 1002);
+    assert_eq!(decode_with(&Limits::client(), &raw(0x81, b"a")), (vec![], Some(Violation::Masked)));
 }
 
 #[test]
@@ -278,11 +234,7 @@ fn bad_w2_reserved_bits() {
         for first in [0x81, 0x82, 0x89, 0x88, 0x01] {
             refused(&raw(first | bits << 4, b"x"), Violation::ReservedBits, 1002);
         }
-        refused(
-            &[raw(0x01, b"x"), raw(0x80 | bits << 4, b"x")].concat(),
-            Violation::ReservedBits,
-            1002,
-        );
+        refused(&[raw(0x01, b"x"), raw(0x80 | bits << 4, b"x")].concat(), Violation::ReservedBits, 1002);
     }
 }
 
@@ -290,11 +242,7 @@ fn bad_w2_reserved_bits() {
 fn bad_w3_reserved_opcodes() {
     for opcode in (3..8).chain(11..16) {
         for payload in [&b""[..], b"x", &[0; 200]] {
-            refused(
-                &raw(0x80 | opcode, payload),
-                Violation::ReservedOpcode(opcode),
-                1002,
-            );
+            refused(&raw(0x80 | opcode, payload), Violation::ReservedOpcode(opcode), 1002);
         }
         refused(
             &[raw(0x01, b"x"), raw(0x80 | opcode, b"")].concat(),
@@ -308,18 +256,10 @@ fn bad_w3_reserved_opcodes() {
 fn bad_w4_control_frames() {
     for opcode in [8, 9, 10] {
         for length in [126, 127, 65_536] {
-            refused(
-                &raw(0x80 | opcode, &vec![0; length]),
-                Violation::LongControl,
-                1002,
-            );
+            refused(&raw(0x80 | opcode, &vec![0; length]), Violation::LongControl, 1002);
         }
         refused(&raw(opcode, b""), Violation::FragmentedControl, 1002);
-        refused(
-            &[raw(0x01, b"x"), raw(opcode, b"y")].concat(),
-            Violation::FragmentedControl,
-            1002,
-        );
+        refused(&[raw(0x01, b"x"), raw(opcode, b"y")].concat(), Violation::FragmentedControl, 1002);
     }
 }
 
@@ -333,11 +273,7 @@ fn bad_w5_fragments_out_of_place() {
         }
     }
     for first in [0x01, 0x81, 0x02, 0x82] {
-        refused(
-            &[raw(0x01, b"a"), raw(first, b"b")].concat(),
-            Violation::InterruptedMessage,
-            1002,
-        );
+        refused(&[raw(0x01, b"a"), raw(first, b"b")].concat(), Violation::InterruptedMessage, 1002);
     }
 }
 
@@ -361,52 +297,26 @@ fn bad_w5_endless_fragments() {
 fn bad_w6_lengths() {
     let header = |seven: u8, length: &[u8]| [&[0x82, 0x80 | seven], length, &KEY].concat();
     for length in [0_u16, 1, 125] {
-        refused(
-            &header(126, &length.to_be_bytes()),
-            Violation::NonMinimalLength,
-            1002,
-        );
+        refused(&header(126, &length.to_be_bytes()), Violation::NonMinimalLength, 1002);
     }
     for length in [0_u64, 125, 126, 65_535] {
-        refused(
-            &header(127, &length.to_be_bytes()),
-            Violation::NonMinimalLength,
-            1002,
-        );
+        refused(&header(127, &length.to_be_bytes()), Violation::NonMinimalLength, 1002);
     }
     for length in [1 << 63, u64::MAX, (1 << 63) | 5] {
-        refused(
-            &header(127, &length.to_be_bytes()),
-            Violation::LengthOverflow,
-            1002,
-        );
+        refused(&header(127, &length.to_be_bytes()), Violation::LengthOverflow, 1002);
     }
     for length in [65_537, 1 << 31, 1 << 32, (1 << 63) - 1] {
-        refused(
-            &header(127, &u64::to_be_bytes(length)),
-            Violation::MessageTooLarge,
-            1009,
-        );
+        refused(&header(127, &u64::to_be_bytes(length)), Violation::MessageTooLarge, 1009);
     }
-    refused(
-        &[raw(0x02, &[0; 40_000]), raw(0x80, &[0; 25_537])].concat(),
-        Violation::MessageTooLarge,
-        1009,
-    );
+    refused(&[raw(0x02, &[0; 40_000]), raw(0x80, &[0; 25_537])].concat(), Violation::MessageTooLarge, 1009);
 }
 
 #[test]
 fn bad_w6_a_claimed_length_allocates_nothing() {
-    let limits = Limits {
-        message_bytes_max: usize::MAX,
-        ..Limits::server()
-    };
+    let limits = Limits { message_bytes_max: usize::MAX, ..Limits::server() };
     let mut stream = [&[0x82, 0xff][..], &u64::to_be_bytes((1 << 63) - 1), &KEY, b"few"].concat();
     let mut decoder = Decoder::new();
-    assert_eq!(
-        decoder.decode(&limits, Duration::ZERO, &mut stream),
-        Ok((stream.len(), None))
-    );
+    assert_eq!(decoder.decode(&limits, Duration::ZERO, &mut stream), Ok((stream.len(), None)));
     assert!(decoder.buffered() <= 6, "{}", decoder.buffered());
 }
 
@@ -456,11 +366,7 @@ fn bad_w7_invalid_utf8() {
     // The text ends inside a character.
     for cut in [&b"\xc3"[..], b"\xe2\x82", b"\xf0\x9f\x8c"] {
         refused(&raw(0x81, cut), Violation::InvalidUtf8, 1007);
-        refused(
-            &[raw(0x01, b"a"), raw(0x80, cut)].concat(),
-            Violation::InvalidUtf8,
-            1007,
-        );
+        refused(&[raw(0x01, b"a"), raw(0x80, cut)].concat(), Violation::InvalidUtf8, 1007);
     }
 }
 
@@ -478,9 +384,7 @@ fn bad_w8_close_frames() {
     for byte in [0, 3, 255] {
         refused(&raw(0x88, &[byte]), Violation::ShortClose, 1002);
     }
-    for code in [
-        0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535,
-    ] {
+    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
         for reason in [&b""[..], b"because"] {
             refused(
                 &raw(0x88, &[&u16::to_be_bytes(code), reason].concat()),
@@ -490,11 +394,7 @@ fn bad_w8_close_frames() {
         }
     }
     for reason in [&b"\xff"[..], b"ok \xed\xa0\x80", b"cut \xe2\x82"] {
-        refused(
-            &raw(0x88, &[&1000_u16.to_be_bytes(), reason].concat()),
-            Violation::InvalidUtf8,
-            1007,
-        );
+        refused(&raw(0x88, &[&1000_u16.to_be_bytes(), reason].concat()), Violation::InvalidUtf8, 1007);
     }
 }
 
@@ -520,18 +420,11 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         1 => prop::collection::vec(any::<u8>(), 0..200),
         1 => (120..135_usize).prop_map(|length| vec![b'x'; length]),
     ];
-    (
-        opcode,
-        prop::bool::weighted(0.7),
-        prop::bool::weighted(0.02),
-        payload,
+    (opcode, prop::bool::weighted(0.7), prop::bool::weighted(0.02), payload).prop_map(
+        |(opcode, fin, reserved, payload)| {
+            raw(opcode | if fin { 0x80 } else { 0 } | if reserved { 0x40 } else { 0 }, &payload)
+        },
     )
-        .prop_map(|(opcode, fin, reserved, payload)| {
-            raw(
-                opcode | if fin { 0x80 } else { 0 } | if reserved { 0x40 } else { 0 },
-                &payload,
-            )
-        })
 }
 
 /// The messages and the final error-or-close that tungstenite reads from the same bytes.

@@ -34,18 +34,11 @@ impl Utf8 {
 
     /// Says whether the text may end here.
     pub(super) fn finish(self) -> Result<(), Violation> {
-        if self.length == 0 {
-            Ok(())
-        } else {
-            Err(Violation::InvalidUtf8)
-        }
+        if self.length == 0 { Ok(()) } else { Err(Violation::InvalidUtf8) }
     }
 
     fn carry(&mut self, byte: u8) -> Result<(), Violation> {
-        let place = self
-            .carried
-            .get_mut(usize::from(self.length))
-            .ok_or(Violation::InvalidUtf8)?;
+        let place = self.carried.get_mut(usize::from(self.length)).ok_or(Violation::InvalidUtf8)?;
         *place = byte;
         self.length = self.length.saturating_add(1);
         let so_far = self.carried.get(..usize::from(self.length)).unwrap_or_default();

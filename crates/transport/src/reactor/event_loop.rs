@@ -1,0 +1,267 @@
+//! One reactor: readiness in, reads and writes out.
+//!
+//! `read` and `write` hold the two directions, `end` the ways a socket goes.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll as TaskPoll, Waker};
+use std::time::Duration;
+
+use mio::{Events, Poll, Token};
+use slab::Slab;
+use tidewire_core::{ConnectionKey, Inbox, Now};
+use tidewire_engine::Clock;
+use tokio::runtime::Handle;
+
+use super::driven::Driven;
+use super::entry::Entry;
+use super::mailbox::{Command, Incoming, Mailbox};
+use super::{ReactorOptions, millis};
+
+/// The token of the waker; slab keys stay far below.
+pub(super) const WAKE: Token = Token(usize::MAX);
+
+/// Bytes one connection may bring in before the others get their turn; also the size of the shared read buffer.
+pub(super) const READ_BYTES_PER_TURN: usize = 64 << 10;
+
+/// Sockets written between two looks at what else is ready.
+const WRITES_PER_SWEEP: usize = 256;
+
+pub(super) struct EventLoop<D> {
+    pub(super) poll: Poll,
+    pub(super) driven: D,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) runtime: Handle,
+    pub(super) options: Arc<ReactorOptions>,
+    pub(super) entries: Slab<Entry>,
+    /// Connection key to slab key.
+    pub(super) by_key: Vec<u32>,
+    /// Shared by all connections; what must outlive a turn is copied out.
+    pub(super) buffer: Vec<u8>,
+    pub(super) to_write: VecDeque<u32>,
+    pub(super) to_read: VecDeque<u32>,
+    /// Moments at which stalled or ending sockets are looked at. An entry may be stale: what is due is decided by the socket.
+    pub(super) timers: BinaryHeap<Reverse<(Duration, u32)>>,
+    pub(super) now: Now,
+    pub(super) stopping: bool,
+}
+
+impl<D: Driven> EventLoop<D> {
+    pub(super) fn new(
+        poll: Poll,
+        driven: D,
+        mailbox: Arc<Mailbox>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+        options: Arc<ReactorOptions>,
+    ) -> Self {
+        let inbox = driven.inbox();
+        let waker = Arc::clone(&mailbox);
+        inbox.set_waker(Box::new(move || waker.wake()));
+        let now = read(&*clock);
+        Self {
+            poll,
+            driven,
+            inbox,
+            mailbox,
+            clock,
+            runtime,
+            options,
+            entries: Slab::new(),
+            by_key: Vec::new(),
+            buffer: vec![0; READ_BYTES_PER_TURN],
+            to_write: VecDeque::new(),
+            to_read: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            now,
+            stopping: false,
+        }
+    }
+
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// When the system refuses to wait for readiness, which ends every connection of this reactor.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let runtime = self.runtime.clone();
+        // Tasks are polled here first and may want the runtime's timers and sockets.
+        let _inside = runtime.enter();
+        let mut events = Events::with_capacity(1024);
+        while !self.stopping {
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            self.now = read(&*self.clock);
+            for event in &events {
+                if event.token() != WAKE {
+                    self.on_socket(event);
+                }
+            }
+            self.mailbox.awake();
+            self.take_mail();
+            self.driven.advance(self.now);
+            self.read_again();
+            self.fire_timers();
+            self.settle();
+            self.sweep();
+            self.settle();
+        }
+        self.abandon_all();
+        Ok(())
+    }
+
+    /// How long to wait for readiness.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.to_write.is_empty() || !self.to_read.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let own = self.timers.peek().map(|Reverse((at, _))| *at);
+        let next = [own, self.driven.deadline()].into_iter().flatten().min()?;
+        let wait = next.saturating_sub(self.clock.monotonic());
+        // The poll counts whole milliseconds; rounding up keeps the loop from spinning through the last one.
+        Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
+    }
+
+    fn on_socket(&mut self, event: &mio::event::Event) {
+        let Ok(id) = u32::try_from(event.token().0) else { return };
+        // An event of a socket that has gone in this batch may meet its successor in the slot: a look too many.
+        let Some(entry) = self.entries.get_mut(id as usize) else { return };
+        if event.is_read_closed() || event.is_error() {
+            entry.read_closed = true;
+        }
+        if event.is_writable() && entry.stalled {
+            self.list_to_write(id);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(id);
+        }
+    }
+
+    fn take_mail(&mut self) {
+        for command in self.mailbox.take() {
+            match command {
+                Command::Adopt(incoming) => self.adopt(*incoming),
+                Command::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    fn adopt(&mut self, incoming: Incoming) {
+        let Incoming { upgraded, opening, place } = incoming;
+        let slot = self.entries.vacant_entry();
+        let Ok(id) = u32::try_from(slot.key()) else { return };
+        let mut entry = Entry::new(upgraded.socket);
+        if let Err(error) = entry.socket.register(self.poll.registry(), Token(id as usize)) {
+            tracing::warn!(%error, "socket cannot be watched");
+            return;
+        }
+        let key = self.driven.open(opening, self.now);
+        entry.key = Some(key);
+        slot.insert(entry);
+        place.hand_over();
+        let index = key.index();
+        if self.by_key.len() <= index {
+            self.by_key.resize(index + 1, u32::MAX);
+        }
+        self.by_key[index] = id;
+        if !upgraded.unread.is_empty() {
+            self.take_input(id, &mut upgraded.unread.to_vec());
+        }
+        // TLS may hold decrypted input that no edge will tell of.
+        self.list_to_read(id);
+    }
+
+    fn read_again(&mut self) {
+        for _ in 0..self.to_read.len() {
+            let Some(id) = self.to_read.pop_front() else { return };
+            if let Some(entry) = self.entries.get_mut(id as usize) {
+                entry.to_read = false;
+                self.read(id);
+            }
+        }
+    }
+
+    /// Runs tasks and lists the connections that have something to say, until nothing changes.
+    fn settle(&mut self) {
+        self.run_tasks();
+        while let Some(key) = self.driven.next_ready() {
+            if let Some(id) = self.id_of(key) {
+                self.list_to_write(id);
+            }
+        }
+    }
+
+    /// Polls each task once, where nearly every one is ready; those that are not go to the runtime.
+    pub(super) fn run_tasks(&mut self) {
+        while let Some(task) = self.driven.next_task() {
+            let mut future = task.future;
+            let mut context = Context::from_waker(Waker::noop());
+            match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))) {
+                Ok(TaskPoll::Ready(done)) => self.driven.complete(done, self.now),
+                Ok(TaskPoll::Pending) => {
+                    let inbox = Arc::clone(&self.inbox);
+                    self.runtime.spawn(async move { inbox.push_completion(future.await) });
+                }
+                Err(_) => tracing::error!("a task of a connection panicked"),
+            }
+        }
+    }
+
+    /// Writes to the next listed sockets, each up to what is in its outbox at that moment.
+    fn sweep(&mut self) {
+        for _ in 0..self.to_write.len().min(WRITES_PER_SWEEP) {
+            let Some(id) = self.to_write.pop_front() else { return };
+            if let Some(entry) = self.entries.get_mut(id as usize) {
+                entry.to_write = false;
+                self.attend(id);
+            }
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(Reverse((at, id))) = self.timers.peek().copied() {
+            if at > self.now.mono {
+                return;
+            }
+            self.timers.pop();
+            self.on_timer(id);
+        }
+    }
+
+    // === small parts ===
+
+    pub(super) fn id_of(&self, key: ConnectionKey) -> Option<u32> {
+        let id = *self.by_key.get(key.index())?;
+        self.entries.get(id as usize)?.key.filter(|of| *of == key).map(|_| id)
+    }
+
+    pub(super) fn list_to_write(&mut self, id: u32) {
+        if let Some(entry) = self.entries.get_mut(id as usize)
+            && !std::mem::replace(&mut entry.to_write, true)
+        {
+            self.to_write.push_back(id);
+        }
+    }
+
+    pub(super) fn list_to_read(&mut self, id: u32) {
+        if let Some(entry) = self.entries.get_mut(id as usize)
+            && !std::mem::replace(&mut entry.to_read, true)
+        {
+            self.to_read.push_back(id);
+        }
+    }
+
+    pub(super) fn now_ms(&self) -> u32 {
+        millis(self.now.mono)
+    }
+}
+
+fn read(clock: &dyn Clock) -> Now {
+    Now { mono: clock.monotonic(), unix_ms: clock.unix_ms() }
+}
