@@ -15,9 +15,7 @@ pub(crate) struct Deadlines<K> {
 // By hand, since a derived impl would ask for `K: Default`.
 impl<K> Default for Deadlines<K> {
     fn default() -> Self {
-        Self {
-            queue: BTreeSet::new(),
-        }
+        Self { queue: BTreeSet::new() }
     }
 }
 

@@ -128,10 +128,7 @@ impl EmbeddedEngine {
 
     /// Under a shard's lock, so that time within a shard never goes back.
     fn now(&self) -> Now {
-        Now {
-            monotonic: self.clock.monotonic(),
-            unix_ms: self.clock.unix_ms(),
-        }
+        Now { monotonic: self.clock.monotonic(), unix_ms: self.clock.unix_ms() }
     }
 
     fn publish_now(&self, channel: &ChannelName, new: NewPublication) -> Published {
@@ -194,11 +191,7 @@ impl Broker for EmbeddedEngine {
         meta_ttl: Duration,
     ) -> BoxFuture<'_, Result<History>> {
         let mut shard = self.shard(channel);
-        done(
-            shard.history(channel, &filter, meta_ttl, self.clock.monotonic(), || {
-                self.new_epoch()
-            }),
-        )
+        done(shard.history(channel, &filter, meta_ttl, self.clock.monotonic(), || self.new_epoch()))
     }
 
     fn remove_history(&self, channel: &ChannelName) -> BoxFuture<'_, Result<()>> {
@@ -243,10 +236,7 @@ impl PresenceStore for EmbeddedEngine {
 
 impl Engine for EmbeddedEngine {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            lossless_announcements: true,
-            shared: false,
-        }
+        Capabilities { lossless_announcements: true, shared: false }
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<()>> {
@@ -259,11 +249,7 @@ fn done<'a, T: Send + 'a>(result: T) -> BoxFuture<'a, Result<T>> {
 }
 
 fn random_epoch() -> String {
-    rand::rng()
-        .sample_iter(Alphabetic)
-        .take(EPOCH_LETTERS)
-        .map(char::from)
-        .collect()
+    rand::rng().sample_iter(Alphabetic).take(EPOCH_LETTERS).map(char::from).collect()
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
 use super::*;
 use tidewire_engine::{HistoryRetention, ManualClock};
 
-const KEEP: HistoryRetention = HistoryRetention {
-    size: 10,
-    ttl: Duration::from_secs(60),
-    meta_ttl: Duration::from_secs(600),
-};
+const KEEP: HistoryRetention =
+    HistoryRetention { size: 10, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(600) };
 
 fn engine() -> (Arc<ManualClock>, EmbeddedEngine) {
     let clock = Arc::new(ManualClock::new());
@@ -13,17 +10,11 @@ fn engine() -> (Arc<ManualClock>, EmbeddedEngine) {
 }
 
 fn kept() -> NewPublication {
-    NewPublication {
-        retention: Some(KEEP),
-        ..Default::default()
-    }
+    NewPublication { retention: Some(KEEP), ..Default::default() }
 }
 
 fn info(client: &str) -> Arc<ClientInfo> {
-    Arc::new(ClientInfo {
-        client: client.into(),
-        ..Default::default()
-    })
+    Arc::new(ClientInfo { client: client.into(), ..Default::default() })
 }
 
 #[test]
@@ -45,42 +36,15 @@ fn a_channel_without_history_and_presence_leaves_nothing_behind() {
 fn a_sweep_frees_what_nobody_looks_at_any_more() {
     let (clock, engine) = engine();
     let quiet = ChannelName::from("quiet");
-    drop(engine.publish(
-        &quiet,
-        NewPublication {
-            idempotency_key: "k".into(),
-            ..kept()
-        },
-    ));
+    drop(engine.publish(&quiet, NewPublication { idempotency_key: "k".into(), ..kept() }));
     drop(engine.presence_add(&quiet, info("a"), Duration::from_secs(60)));
-    assert_eq!(
-        engine.usage(),
-        Usage {
-            channels: 1,
-            presence_channels: 1,
-            idempotency_keys: 1
-        }
-    );
+    assert_eq!(engine.usage(), Usage { channels: 1, presence_channels: 1, idempotency_keys: 1 });
     clock.advance(Duration::from_secs(60));
     engine.sweep();
-    assert_eq!(
-        engine.usage(),
-        Usage {
-            channels: 1,
-            presence_channels: 0,
-            idempotency_keys: 1
-        }
-    );
+    assert_eq!(engine.usage(), Usage { channels: 1, presence_channels: 0, idempotency_keys: 1 });
     clock.advance(Duration::from_secs(240));
     engine.sweep();
-    assert_eq!(
-        engine.usage(),
-        Usage {
-            channels: 1,
-            presence_channels: 0,
-            idempotency_keys: 0
-        }
-    );
+    assert_eq!(engine.usage(), Usage { channels: 1, presence_channels: 0, idempotency_keys: 0 });
     clock.advance(Duration::from_secs(300));
     assert!(!engine.sweep());
     assert_eq!(engine.usage(), Usage::default());
@@ -117,10 +81,7 @@ fn one_sweep_does_a_bounded_amount_of_work_and_says_what_is_left() {
     assert!(engine.sweep());
     // Each was due once for its publications and comes up again for its position.
     let before = engine.usage().channels;
-    assert!(
-        before >= count - SHARDS * SWEEP_WORK_MAX,
-        "{before} of {count} left"
-    );
+    assert!(before >= count - SHARDS * SWEEP_WORK_MAX, "{before} of {count} left");
     let mut rounds = 1;
     while engine.sweep() {
         rounds += 1;
@@ -138,16 +99,9 @@ fn epochs_come_from_the_given_source_and_are_eight_letters_by_default() {
     };
     let seeded = EmbeddedEngine::with_epochs(Arc::new(ManualClock::new()), Box::new(epochs));
     let of = |engine: &EmbeddedEngine, channel: &str| {
-        engine
-            .publish_now(&ChannelName::from(channel), kept())
-            .position
-            .expect("it has history")
-            .epoch
+        engine.publish_now(&ChannelName::from(channel), kept()).position.expect("it has history").epoch
     };
-    assert_eq!(
-        (of(&seeded, "a").as_str(), of(&seeded, "b").as_str()),
-        ("epoch1", "epoch2")
-    );
+    assert_eq!((of(&seeded, "a").as_str(), of(&seeded, "b").as_str()), ("epoch1", "epoch2"));
     let (_, random) = engine();
     let (a, b) = (of(&random, "a"), of(&random, "b"));
     assert_ne!(a, b);

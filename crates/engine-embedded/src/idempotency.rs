@@ -45,12 +45,7 @@ struct KeyRef<'a> {
 
 impl IdempotencyWindow {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self {
-            results: HashMap::default(),
-            order: VecDeque::new(),
-            bytes: 0,
-            bytes_max,
-        }
+        Self { results: HashMap::default(), order: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     /// What the publish with this key answered, if it was made within the window.
@@ -75,12 +70,8 @@ impl IdempotencyWindow {
         while self.bytes + cost > self.bytes_max {
             self.forget_oldest();
         }
-        let key = Arc::new(Key {
-            channel: channel.clone(),
-            key: key.into(),
-        });
-        self.order
-            .push_back((now.saturating_add(IDEMPOTENCY_WINDOW), key.clone()));
+        let key = Arc::new(Key { channel: channel.clone(), key: key.into() });
+        self.order.push_back((now.saturating_add(IDEMPOTENCY_WINDOW), key.clone()));
         self.results.insert(key, position);
         self.bytes += cost;
     }
@@ -124,11 +115,7 @@ impl IdempotencyWindow {
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        KeyRef {
-            channel: self.channel.as_str(),
-            key: &self.key,
-        }
-        .hash(state);
+        KeyRef { channel: self.channel.as_str(), key: &self.key }.hash(state);
     }
 }
 

@@ -72,10 +72,7 @@ impl PresenceSet {
     /// The numbers, without a walk. Call [`PresenceSet::expire`] first.
     pub fn stats(&self) -> PresenceStats {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        PresenceStats {
-            clients: count(self.entries.len()),
-            users: count(self.users.len()),
-        }
+        PresenceStats { clients: count(self.entries.len()), users: count(self.users.len()) }
     }
 
     /// Lets go of at most `work_max` entries that have run out, and looks at no more. Returns how much of it is left.
@@ -156,11 +153,7 @@ mod tests {
     }
 
     fn info(client: &str, user: &str) -> Arc<ClientInfo> {
-        Arc::new(ClientInfo {
-            client: client.into(),
-            user: user.into(),
-            ..Default::default()
-        })
+        Arc::new(ClientInfo { client: client.into(), user: user.into(), ..Default::default() })
     }
 
     fn stats(set: &PresenceSet) -> (u32, u32) {

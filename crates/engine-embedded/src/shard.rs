@@ -119,8 +119,7 @@ impl Shard {
             None => self.deliver(channel, new, now),
         };
         if !key.is_empty() {
-            self.idempotency
-                .remember(channel, &key, outcome.published.position.clone(), now.monotonic);
+            self.idempotency.remember(channel, &key, outcome.published.position.clone(), now.monotonic);
         }
         outcome
     }
@@ -136,19 +135,12 @@ impl Shard {
     ) -> History {
         self.with_stream(channel, meta_ttl, now, new_epoch, |stream, _| {
             stream.touch(meta_ttl, now);
-            History {
-                publications: stream.read(filter),
-                top: stream.position(),
-            }
+            History { publications: stream.read(filter), top: stream.position() }
         })
     }
 
     pub(crate) fn remove_history(&mut self, channel: &ChannelName) {
-        if let Some(scheduled) = self
-            .channels
-            .get_mut(channel)
-            .and_then(|entry| entry.stream.as_mut())
-        {
+        if let Some(scheduled) = self.channels.get_mut(channel).and_then(|entry| entry.stream.as_mut()) {
             scheduled.stream.clear();
         }
     }
@@ -186,38 +178,26 @@ impl Shard {
         now: Now,
         new_epoch: impl FnOnce() -> Epoch,
     ) -> PublishOutcome {
-        self.with_stream(
-            channel,
-            retention.meta_ttl,
-            now.monotonic,
-            new_epoch,
-            |stream, subscribed| {
-                if stream.suppresses(new.version, &new.version_epoch) {
-                    stream.touch(retention.meta_ttl, now.monotonic);
-                    return PublishOutcome::suppressed(Published {
-                        position: Some(stream.position()),
-                        suppressed: Some(Suppressed::Version),
-                    });
-                }
-                let delta = new.delta;
-                let version_epoch = new.version_epoch.clone();
-                let publication = publication(new, now);
-                let appended = stream.append(publication, &version_epoch, retention, now.monotonic);
-                let announcement = subscribed.then(|| Announcement {
-                    publication: appended.publication,
-                    epoch: Some(stream.epoch().clone()),
-                    previous: appended.previous.filter(|_| delta),
-                });
-                let published = Published {
+        self.with_stream(channel, retention.meta_ttl, now.monotonic, new_epoch, |stream, subscribed| {
+            if stream.suppresses(new.version, &new.version_epoch) {
+                stream.touch(retention.meta_ttl, now.monotonic);
+                return PublishOutcome::suppressed(Published {
                     position: Some(stream.position()),
-                    suppressed: None,
-                };
-                PublishOutcome {
-                    published,
-                    announcement,
-                }
-            },
-        )
+                    suppressed: Some(Suppressed::Version),
+                });
+            }
+            let delta = new.delta;
+            let version_epoch = new.version_epoch.clone();
+            let publication = publication(new, now);
+            let appended = stream.append(publication, &version_epoch, retention, now.monotonic);
+            let announcement = subscribed.then(|| Announcement {
+                publication: appended.publication,
+                epoch: Some(stream.epoch().clone()),
+                previous: appended.previous.filter(|_| delta),
+            });
+            let published = Published { position: Some(stream.position()), suppressed: None };
+            PublishOutcome { published, announcement }
+        })
     }
 
     /// Publishes without history: nothing is kept.
@@ -227,10 +207,7 @@ impl Shard {
             epoch: None,
             previous: None,
         });
-        PublishOutcome {
-            published: Published::default(),
-            announcement,
-        }
+        PublishOutcome { published: Published::default(), announcement }
     }
 
     /// Runs a step on the live stream of the channel, a new one if need be, and plans its end. The step is also told
@@ -243,9 +220,7 @@ impl Shard {
         new_epoch: impl FnOnce() -> Epoch,
         step: impl FnOnce(&mut Stream, bool) -> R,
     ) -> R {
-        let Self {
-            channels, deadlines, ..
-        } = self;
+        let Self { channels, deadlines, .. } = self;
         let Channel { subscribed, stream } = channels.entry(channel.clone()).or_default();
         let scheduled = match stream {
             Some(scheduled) => {
@@ -256,10 +231,7 @@ impl Shard {
             }
             None => {
                 let fresh = Stream::new(new_epoch(), meta_ttl, now);
-                stream.insert(Box::new(ScheduledStream {
-                    stream: fresh,
-                    scheduled: None,
-                }))
+                stream.insert(Box::new(ScheduledStream { stream: fresh, scheduled: None }))
             }
         };
         let result = step(&mut scheduled.stream, *subscribed);
@@ -276,8 +248,7 @@ impl Shard {
         };
         scheduled.scheduled = None;
         if scheduled.stream.expire(now) {
-            self.deadlines
-                .schedule(channel, &mut scheduled.scheduled, scheduled.stream.deadline());
+            self.deadlines.schedule(channel, &mut scheduled.scheduled, scheduled.stream.deadline());
         } else if entry.subscribed {
             entry.stream = None;
         } else {
@@ -290,10 +261,7 @@ impl Shard {
 
 impl PublishOutcome {
     fn suppressed(published: Published) -> Self {
-        Self {
-            published,
-            announcement: None,
-        }
+        Self { published, announcement: None }
     }
 }
 
@@ -322,10 +290,8 @@ impl PresenceShard {
             let mut set = PresenceSet::default();
             let result = step(&mut set);
             if !set.is_empty() {
-                let scheduled = self
-                    .sets
-                    .entry(channel.clone())
-                    .insert(ScheduledSet { set, scheduled: None });
+                let scheduled =
+                    self.sets.entry(channel.clone()).insert(ScheduledSet { set, scheduled: None });
                 Self::plan(&mut self.deadlines, channel, scheduled.into_mut());
             }
             return result;

@@ -52,10 +52,7 @@ impl Stream {
 
     /// The newest position.
     pub fn position(&self) -> StreamPosition {
-        StreamPosition {
-            offset: self.top,
-            epoch: self.epoch.clone(),
-        }
+        StreamPosition { offset: self.top, epoch: self.epoch.clone() }
     }
 
     /// The name of this life of the stream.
@@ -92,21 +89,14 @@ impl Stream {
         self.publications_end = now.saturating_add(retention.ttl);
         self.trim(retention.size);
         self.touch(retention.meta_ttl, now);
-        Appended {
-            publication,
-            previous,
-        }
+        Appended { publication, previous }
     }
 
     /// Starts the life of the position anew. A shorter `meta_ttl` than before counts, but never ends the position
     /// before the publications.
     pub fn touch(&mut self, meta_ttl: Duration, now: Duration) {
         let end = now.saturating_add(meta_ttl);
-        self.end = if self.publications.is_empty() {
-            end
-        } else {
-            end.max(self.publications_end)
-        };
+        self.end = if self.publications.is_empty() { end } else { end.max(self.publications_end) };
     }
 
     /// What the filter asks for. Costs the number of publications returned.
@@ -115,19 +105,11 @@ impl Stream {
         let oldest = self.oldest();
         let limit = filter.limit.unwrap_or(usize::MAX);
         // How many of the kept ones have an offset below `bound`.
-        let before = |bound: u64| {
-            usize::try_from(bound.saturating_sub(oldest))
-                .unwrap_or(usize::MAX)
-                .min(kept)
-        };
+        let before =
+            |bound: u64| usize::try_from(bound.saturating_sub(oldest)).unwrap_or(usize::MAX).min(kept);
         if filter.reverse {
             let end = filter.since.map_or(kept, before);
-            self.publications
-                .range(..end)
-                .rev()
-                .take(limit)
-                .cloned()
-                .collect()
+            self.publications.range(..end).rev().take(limit).cloned().collect()
         } else {
             let start = filter.since.map_or(0, |since| before(since.saturating_add(1)));
             self.publications.range(start..).take(limit).cloned().collect()
@@ -149,11 +131,7 @@ impl Stream {
 
     /// When [`Stream::expire`] next has something to do.
     pub fn deadline(&self) -> Duration {
-        if self.publications.is_empty() {
-            self.end
-        } else {
-            self.publications_end
-        }
+        if self.publications.is_empty() { self.end } else { self.publications_end }
     }
 
     /// Lets go of the oldest publications above `size`, and of room that a larger stream needed once.
@@ -175,11 +153,8 @@ impl Stream {
 mod tests {
     use super::*;
 
-    const KEEP_3: HistoryRetention = HistoryRetention {
-        size: 3,
-        ttl: Duration::from_secs(10),
-        meta_ttl: Duration::from_secs(100),
-    };
+    const KEEP_3: HistoryRetention =
+        HistoryRetention { size: 3, ttl: Duration::from_secs(10), meta_ttl: Duration::from_secs(100) };
 
     const fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -194,11 +169,7 @@ mod tests {
     }
 
     fn offsets(stream: &Stream, filter: HistoryFilter) -> Vec<u64> {
-        stream
-            .read(&filter)
-            .iter()
-            .map(|publication| publication.offset)
-            .collect()
+        stream.read(&filter).iter().map(|publication| publication.offset).collect()
     }
 
     #[test]
@@ -211,16 +182,7 @@ mod tests {
     #[test]
     fn filters_at_and_around_the_edges() {
         let stream = stream_of(5);
-        let read = |since, reverse| {
-            offsets(
-                &stream,
-                HistoryFilter {
-                    since,
-                    limit: None,
-                    reverse,
-                },
-            )
-        };
+        let read = |since, reverse| offsets(&stream, HistoryFilter { since, limit: None, reverse });
         assert_eq!(read(Some(0), false), [3, 4, 5]);
         assert_eq!(read(Some(2), false), [3, 4, 5]);
         assert_eq!(read(Some(3), false), [4, 5]);
@@ -231,22 +193,9 @@ mod tests {
         assert_eq!(read(Some(3), true), [0; 0]);
         assert_eq!(read(Some(4), true), [3]);
         assert_eq!(read(Some(u64::MAX), true), [5, 4, 3]);
-        let limited = HistoryFilter {
-            since: Some(2),
-            limit: Some(1),
-            reverse: false,
-        };
+        let limited = HistoryFilter { since: Some(2), limit: Some(1), reverse: false };
         assert_eq!(offsets(&stream, limited), [3]);
-        assert_eq!(
-            offsets(
-                &stream,
-                HistoryFilter {
-                    limit: Some(0),
-                    ..Default::default()
-                }
-            ),
-            [0; 0]
-        );
+        assert_eq!(offsets(&stream, HistoryFilter { limit: Some(0), ..Default::default() }), [0; 0]);
     }
 
     #[test]
@@ -254,13 +203,7 @@ mod tests {
         let mut stream = stream_of(2);
         assert_eq!(stream.deadline(), secs(10));
         assert!(stream.expire(secs(10)));
-        assert_eq!(
-            (
-                stream.read(&HistoryFilter::default()).len(),
-                stream.position().offset
-            ),
-            (0, 2)
-        );
+        assert_eq!((stream.read(&HistoryFilter::default()).len(), stream.position().offset), (0, 2));
         assert_eq!(stream.deadline(), secs(100));
         assert!(stream.expire(Duration::from_nanos(99_999_999_999)));
         assert!(!stream.expire(secs(100)));
@@ -278,15 +221,7 @@ mod tests {
     #[test]
     fn a_version_epoch_starts_the_versions_anew() {
         let mut stream = stream_of(0);
-        stream.append(
-            Publication {
-                version: 5,
-                ..Default::default()
-            },
-            "a",
-            &KEEP_3,
-            secs(0),
-        );
+        stream.append(Publication { version: 5, ..Default::default() }, "a", &KEEP_3, secs(0));
         assert!(stream.suppresses(5, "a") && stream.suppresses(5, "") && stream.suppresses(1, "a"));
         assert!(!stream.suppresses(6, "a") && !stream.suppresses(1, "b") && !stream.suppresses(0, "a"));
     }
@@ -295,12 +230,7 @@ mod tests {
     fn the_previous_publication_is_known_even_if_only_one_is_kept() {
         let keep_1 = HistoryRetention { size: 1, ..KEEP_3 };
         let mut stream = stream_of(0);
-        assert!(
-            stream
-                .append(Publication::default(), "", &keep_1, secs(0))
-                .previous
-                .is_none()
-        );
+        assert!(stream.append(Publication::default(), "", &keep_1, secs(0)).previous.is_none());
         let second = stream.append(Publication::default(), "", &keep_1, secs(0));
         assert_eq!(second.previous.map(|previous| previous.offset), Some(1));
         assert_eq!(offsets(&stream, HistoryFilter::default()), [2]);

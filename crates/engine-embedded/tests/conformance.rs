@@ -33,10 +33,5 @@ fn on_a_turned_clock(after_advance: fn(&EmbeddedEngine)) -> Subject {
         after_advance(&swept);
         Box::pin(std::future::ready(())) as tidewire_engine::BoxFuture<'static, ()>
     };
-    Subject {
-        engine,
-        advance: Box::new(advance),
-        exact: true,
-        unit: Duration::from_secs(1),
-    }
+    Subject { engine, advance: Box::new(advance), exact: true, unit: Duration::from_secs(1) }
 }
