@@ -7,7 +7,7 @@ use tidewire_protocol::{ChannelName, ConnectRequest, Disconnect, ErrorCode};
 
 use crate::hooks::{
     ClientContext, ConnectEvent, ConnectGrant, Refusal, SubscribeEvent, SubscriptionClaims, TokenError,
-    UpgradeRequest, call,
+    UpgradeRequest,
 };
 use crate::node::Node;
 use crate::task::Authorized;
@@ -39,7 +39,7 @@ pub(crate) async fn authenticate(
         let channels = request.subs.into_keys().collect();
         let ConnectRequest { name, version, data, .. } = request;
         let event = ConnectEvent { client, request: Arc::clone(&upgrade), name, version, data, channels };
-        if let Some(grant) = call(hook, event).await? {
+        if let Some(grant) = hook(event).await? {
             return Ok(Authenticated { grant, renewed_by_hook: true, may_request_subs: false });
         }
     } else if options.connect_proxy_missing {
@@ -124,7 +124,7 @@ pub(crate) async fn by_subscribe_hook(
     let Some(hook) = &node.hooks().subscribe else {
         return Err(ErrorCode::NotAvailable.into());
     };
-    match (call(hook, event).await?, otherwise) {
+    match (hook(event).await?, otherwise) {
         (Some(grant), _) => Ok(Authorized::ByHook(grant)),
         (None, None) => Ok(Authorized::ByRules(Default::default())),
         (None, Some(code)) => Err(code.into()),

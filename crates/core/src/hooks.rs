@@ -4,11 +4,9 @@
 //! [`Refusal`]. Without a hook the configured rules decide alone.
 
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use tidewire_engine::BoxFuture;
 use tidewire_protocol::{ChannelName, Disconnect, Encoding, Error, ErrorCode};
 
@@ -39,23 +37,7 @@ impl From<Disconnect> for Refusal {
 pub type HookResult<T> = Result<T, Refusal>;
 
 /// A hook: any asynchronous function from an event to an answer.
-pub type Hook<E, T> = Arc<HookFn<E, T>>;
-
-/// What a [`Hook`] points to.
-pub type HookFn<E, T> = dyn Fn(E) -> BoxFuture<'static, HookResult<T>> + Send + Sync;
-
-/// Calls a hook. One that panics has answered with an internal error: the application's bug is the application's, not
-/// the connection's.
-pub(crate) async fn call<E, T>(hook: impl AsRef<HookFn<E, T>>, event: E) -> HookResult<T> {
-    let hook = hook.as_ref();
-    match AssertUnwindSafe(async { hook(event).await }).catch_unwind().await {
-        Ok(answer) => answer,
-        Err(_) => {
-            tracing::error!("a hook panicked; the client is answered with an internal error");
-            Err(ErrorCode::Internal.into())
-        }
-    }
-}
+pub type Hook<E, T> = Arc<dyn Fn(E) -> BoxFuture<'static, HookResult<T>> + Send + Sync>;
 
 /// The hooks of an application. Each is optional.
 #[derive(Clone, Default)]

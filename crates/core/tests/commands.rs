@@ -763,18 +763,3 @@ fn commands_wait_for_the_one_before_and_reading_stops() {
     let ids: Vec<_> = world.heard(key).iter().map(|reply| reply["id"].clone()).collect();
     assert_eq!(ids, [json!(2), json!(3)]);
 }
-
-#[test]
-fn inv_g6_a_hook_that_panics_is_an_internal_error_and_nothing_more() {
-    let mut setup = Setup::default();
-    setup.hooks.rpc = Some(Arc::new(|event| match event.method.as_str() {
-        "now" => panic!("before the first await"),
-        _ => async { panic!("later") }.boxed(),
-    }));
-    let mut world = setup.build();
-    let key = world.connected();
-    assert_eq!(error(&world.say(key, r#"{"id":2,"rpc":{"method":"now"}}"#)), 100);
-    assert_eq!(error(&world.say(key, r#"{"id":3,"rpc":{"method":"later"}}"#)), 100);
-    world.leave(key);
-    assert!(world.worker.is_empty());
-}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidewire_protocol::Disconnect;
 
 use super::{Connection, Stage, Turn};
-use crate::hooks::{DisconnectEvent, call};
+use crate::hooks::DisconnectEvent;
 use crate::task::Answer;
 use crate::time::NEVER;
 
@@ -101,7 +101,7 @@ impl Connection {
         if let (Stage::Connected, Some(hook)) = (&before, turn.node.hooks().disconnect.clone()) {
             let event = DisconnectEvent { client: self.context(), disconnect: disconnect.clone() };
             self.spawn(turn, async move {
-                let _ = call(hook, event).await;
+                let _ = hook(event).await;
                 Answer::Done
             });
         }

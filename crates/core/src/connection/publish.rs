@@ -10,7 +10,7 @@ use tidewire_protocol::{
 use super::intake::Begun;
 use super::{Connection, Turn};
 use crate::auth::engine_refusal;
-use crate::hooks::{PublishEvent, PublishGrant, Refusal, call};
+use crate::hooks::{PublishEvent, PublishGrant, Refusal};
 use crate::node::Node;
 use crate::options::ChannelOptions;
 use crate::rules::{self, PublishRule};
@@ -60,7 +60,7 @@ async fn publish(
 ) -> Result<(), Refusal> {
     let (channel, data) = (event.channel.clone(), event.data.clone());
     let grant = match (ask, &node.hooks().publish) {
-        (Some(otherwise), Some(hook)) => match (call(hook, event).await?, otherwise) {
+        (Some(otherwise), Some(hook)) => match (hook(event).await?, otherwise) {
             (Some(grant), _) => grant,
             (None, None) => PublishGrant::default(),
             (None, Some(code)) => return Err(code.into()),

@@ -5,7 +5,7 @@ use tidewire_protocol::{Disconnect, ErrorCode, Reply, RpcRequest, RpcResult};
 
 use super::intake::Begun;
 use super::{Connection, Turn};
-use crate::hooks::{MessageEvent, Refusal, RpcEvent, call};
+use crate::hooks::{MessageEvent, Refusal, RpcEvent};
 use crate::options::RpcOptions;
 use crate::task::Answer;
 
@@ -27,7 +27,7 @@ impl Connection {
         };
         let event = RpcEvent { client: self.context(), method: request.method, data: request.data };
         self.spawn_reply(id, turn, async move {
-            let data = call(hook, event).await?;
+            let data = hook(event).await?;
             Ok(Reply { rpc: Some(Box::new(RpcResult { data })), ..Default::default() })
         });
         Ok(Begun::Yes)
@@ -42,7 +42,7 @@ impl Connection {
         self.waiting += 1;
         self.spawn(turn, async move {
             // Never answered: only a disconnect has an effect.
-            Answer::Sent(call(hook, event).await.err())
+            Answer::Sent(hook(event).await.err())
         });
         Ok(Begun::Yes)
     }

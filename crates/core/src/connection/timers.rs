@@ -8,7 +8,7 @@ use tidewire_engine::{Engine, HistoryFilter};
 use tidewire_protocol::{ChannelName, Disconnect, Reply, StreamPosition, Unsubscribed};
 
 use super::{Connection, Stage, Turn};
-use crate::hooks::{RefreshEvent, SubRefreshEvent, call};
+use crate::hooks::{RefreshEvent, SubRefreshEvent};
 use crate::task::{Answer, SubKey};
 use crate::time::{Millis, NEVER, millis};
 
@@ -83,7 +83,7 @@ impl Connection {
             return self.close(Disconnect::EXPIRED, turn);
         };
         let event = RefreshEvent { client: self.context() };
-        self.spawn(turn, async move { Answer::Renewed(call(hook, event).await) });
+        self.spawn(turn, async move { Answer::Renewed(hook(event).await) });
     }
 
     /// The first ping comes at a random moment of the second half of the interval, to spread the load.
@@ -157,10 +157,7 @@ impl Connection {
             sub.busy = true;
             let event = SubRefreshEvent { client: context, channel: sub.channel.clone() };
             if let Some(hook) = turn.node.hooks().sub_refresh.clone() {
-                self.spawn(
-                    turn,
-                    async move { Answer::SubRenewed { sub: key, outcome: call(hook, event).await } },
-                );
+                self.spawn(turn, async move { Answer::SubRenewed { sub: key, outcome: hook(event).await } });
             }
             return true;
         }
