@@ -1,0 +1,156 @@
+//! `/metrics` for Prometheus. Everything is read at the time of the scrape from what the node counts anyway; labels are
+//! closed sets, never names that clients choose. `docs/metrics.md` lists the names, and a test holds it to them.
+
+pub mod process;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use http::header::CONTENT_TYPE;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tidewire::{Metrics, NodeInfo, Tidewire};
+
+use crate::api::Api;
+use process::Process;
+
+const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is counted, without the `_total` that the format adds.
+const COUNTERS: [(&str, &str, fn(&Metrics) -> u64); 14] = [
+    ("tidewire_connects", "Connections accepted", |m| m.connects.total()),
+    ("tidewire_sockets_opened", "Sockets upgraded to WebSocket", |m| m.opened.total()),
+    ("tidewire_commands", "Commands received from clients", |m| m.commands.total()),
+    ("tidewire_command_errors", "Commands answered with an error", |m| m.errors.total()),
+    ("tidewire_subscribes", "Subscriptions made", |m| m.subscribes.total()),
+    ("tidewire_recovered", "Subscribes that got everything they had missed", |m| m.recovered.total()),
+    ("tidewire_unrecovered", "Subscribes that asked to recover and could not", |m| m.unrecovered.total()),
+    ("tidewire_publications", "Publications received from the engine", |m| m.publications.total()),
+    ("tidewire_deliveries", "Messages put into the outboxes of clients", |m| m.deliveries.total()),
+    ("tidewire_disconnects", "Connections closed by the node", |m| m.disconnects.total()),
+    ("tidewire_slow_consumers", "Connections closed because they read too slowly", |m| m.slow_consumers.total()),
+    (
+        "tidewire_insufficient_states",
+        "Subscriptions ended because continuity could not be promised",
+        |m| m.insufficient_states.total(),
+    ),
+    (
+        "tidewire_inbox_overflows",
+        "Broadcasts a reactor could not take; subscribers with a position were told",
+        |m| m.inbox_overflows.total(),
+    ),
+    (
+        "tidewire_contained_panics",
+        "Panics contained in one connection; anything but 0 is a bug",
+        |m| m.contained_panics.total(),
+    ),
+];
+
+/// What there is now.
+const NODE_GAUGES: [(&str, &str, fn(&NodeInfo) -> u64); 4] = [
+    ("tidewire_connections", "Connections that were accepted", |info| info.clients as u64),
+    ("tidewire_users", "Distinct users; all anonymous connections count as one", |info| info.users as u64),
+    ("tidewire_channels", "Channels with subscribers", |info| info.channels as u64),
+    ("tidewire_subscriptions", "Subscriptions", |info| info.subscriptions as u64),
+];
+
+const PROCESS_GAUGES: [(&str, &str, fn(&Process) -> u64); 4] = [
+    ("process_resident_memory_bytes", "Memory in RAM", |process| process.resident_bytes),
+    ("process_open_fds", "Open file descriptors", |process| process.open_files),
+    ("process_max_fds", "File descriptors there may be", |process| process.open_files_max),
+    ("process_threads", "Threads", |process| process.threads),
+];
+
+/// Reads a node, its API and its process at every scrape.
+struct Server {
+    tidewire: Tidewire,
+    api: Arc<Api>,
+    insecure_options: u64,
+}
+
+/// Routes for Prometheus at `path`.
+pub fn router(path: &str, tidewire: Tidewire, api: Arc<Api>, insecure_options: usize) -> Router {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Server { tidewire, api, insecure_options: insecure_options as u64 }));
+    let registry = Arc::new(registry);
+    let scrape = async move || {
+        let mut text = String::new();
+        // Writing to a text cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        ([(CONTENT_TYPE, TYPE)], text)
+    };
+    Router::new().route(path, get(scrape))
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+impl Collector for Server {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, read) in COUNTERS {
+            counter(&mut encoder, name, help, read(self.tidewire.metrics()))?;
+        }
+        let info = self.tidewire.info();
+        for (name, help, read) in NODE_GAUGES {
+            gauge(&mut encoder, name, help, read(&info))?;
+        }
+        gauge(&mut encoder, "tidewire_sockets", "Open WebSockets", self.tidewire.sockets() as u64)?;
+        let insecure = "Options that are on and open the server to anyone";
+        gauge(&mut encoder, "tidewire_insecure_options", insecure, self.insecure_options)?;
+        let uptime = info.uptime.as_secs();
+        gauge(&mut encoder, "tidewire_uptime_seconds", "Time since the start", uptime)?;
+        self.build(&mut encoder, &info.version)?;
+        self.api(&mut encoder)?;
+        process(&mut encoder)
+    }
+}
+
+impl Server {
+    fn build(&self, encoder: &mut DescriptorEncoder<'_>, version: &str) -> fmt::Result {
+        let help = "The version that runs; always 1";
+        let mut metric = encoder.encode_descriptor("tidewire_build", help, None, MetricType::Gauge)?;
+        ConstGauge::new(1_u64).encode(metric.encode_family(&[("version", version)])?)
+    }
+
+    fn api(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let calls: Vec<_> = self.api.calls().totals().collect();
+        let help = "Calls of the HTTP API by method; a batch is one";
+        let mut metric = encoder.encode_descriptor("tidewire_api_calls", help, None, MetricType::Counter)?;
+        for (method, calls, _) in &calls {
+            ConstCounter::new(*calls).encode(metric.encode_family(&[("method", method.name())])?)?;
+        }
+        let help = "Calls of the HTTP API answered with an error, by method";
+        let mut metric = encoder.encode_descriptor("tidewire_api_errors", help, None, MetricType::Counter)?;
+        for (method, _, failures) in &calls {
+            ConstCounter::new(*failures).encode(metric.encode_family(&[("method", method.name())])?)?;
+        }
+        Ok(())
+    }
+}
+
+fn process(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let Some(process) = Process::now() else { return Ok(()) };
+    for (name, help, read) in PROCESS_GAUGES {
+        gauge(encoder, name, help, read(&process))?;
+    }
+    let metric = ConstCounter::new(process.cpu_seconds);
+    let help = "Processor time used, user and system";
+    metric.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, total: u64) -> fmt::Result {
+    ConstCounter::new(total).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
