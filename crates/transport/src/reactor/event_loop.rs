@@ -123,9 +123,7 @@ impl<D: Driven> EventLoop<D> {
         }
         let own = self.timers.peek().map(|Reverse((at, _))| *at);
         let next = [own, self.driven.deadline()].into_iter().flatten().min()?;
-        let wait = next.saturating_sub(self.clock.monotonic());
-        // The poll counts whole milliseconds; rounding up keeps the loop from spinning through the last one.
-        Some(if wait.is_zero() { wait } else { wait + Duration::from_millis(1) })
+        Some(next.saturating_sub(self.clock.monotonic()))
     }
 
     fn on_socket(&mut self, event: &mio::event::Event) {

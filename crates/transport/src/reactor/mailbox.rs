@@ -1,7 +1,7 @@
 //! How other threads reach a reactor.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use mio::Waker;
 use parking_lot::Mutex;
@@ -72,6 +72,8 @@ pub(super) struct Counts {
     pub(super) here: Arc<AtomicUsize>,
     /// Of all reactors: what the connection limit is compared with.
     pub(super) total: Arc<AtomicUsize>,
+    /// Writes of all reactors so far.
+    pub(super) writes: Arc<AtomicU64>,
 }
 
 impl Place {

@@ -69,6 +69,7 @@ pub struct Reactors {
 
 struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
+    all: Counts,
     /// Told when a reactor's thread has ended.
     ends: Mutex<Vec<oneshot::Receiver<()>>>,
 }
@@ -87,12 +88,12 @@ impl Reactors {
     ) -> io::Result<Self> {
         let options = Arc::new(options);
         let make = Arc::new(make);
-        let total = Counts::default().total;
+        let all = Counts::default();
         let mut mailboxes = Vec::new();
         let mut ends = Vec::new();
         for number in 0..options.threads.max(1) {
             let poll = Poll::new()?;
-            let counts = Counts { total: Arc::clone(&total), ..Counts::default() };
+            let counts = Counts { here: Arc::default(), ..all.clone() };
             let mailbox = Arc::new(Mailbox::new(mio::Waker::new(poll.registry(), WAKE)?, counts));
             let (ended, end) = oneshot::channel();
             mailboxes.push(Arc::clone(&mailbox));
@@ -108,12 +109,17 @@ impl Reactors {
                 let _ = ended.send(());
             })?;
         }
-        Ok(Self { shared: Arc::new(Shared { mailboxes, ends: Mutex::new(ends) }) })
+        Ok(Self { shared: Arc::new(Shared { mailboxes, all, ends: Mutex::new(ends) }) })
     }
 
     /// Sockets looked after, with those on their way.
     pub fn connections(&self) -> usize {
-        self.shared.mailboxes.first().map_or(0, |first| first.counts.total.load(Ordering::Relaxed))
+        self.shared.all.total.load(Ordering::Relaxed)
+    }
+
+    /// Writes to sockets so far. Far fewer than frames when frames gather.
+    pub fn writes(&self) -> u64 {
+        self.shared.all.writes.load(Ordering::Relaxed)
     }
 
     /// Takes a seat for a socket on the reactor with the fewest, unless `limit` seats are taken.

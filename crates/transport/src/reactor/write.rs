@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidewire_core::Linger;
@@ -78,6 +79,7 @@ impl<D: Driven> EventLoop<D> {
             let mut slices = Vec::new();
             outbox.slices(&mut slices, SLICES_PER_WRITE);
             let written = entry.socket.write(&slices)?;
+            self.mailbox.counts.writes.fetch_add(1, Ordering::Relaxed);
             drop(slices);
             outbox.advance(written.taken);
             progress |= written.progress;

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 /// Why certificate and key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +18,9 @@ pub enum TlsError {
     /// The key file holds no private key. The reason never holds key material.
     #[error("private key cannot be read: {0}")]
     Key(String),
+    /// The authorities for client certificates are none.
+    #[error("certificates of client authorities cannot be read: {0}")]
+    Authorities(String),
     /// They are no pair, or of a kind that is not supported.
     #[error("certificate and key cannot be used")]
     Pair(#[source] rustls::Error),
@@ -26,20 +32,55 @@ pub enum TlsError {
 /// # Errors
 /// When either cannot be read or they do not fit.
 pub fn server_config(certificate_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| TlsError::Certificate(error.to_string()))?;
-    if chain.is_empty() {
-        return Err(TlsError::Certificate("no certificate in it".to_owned()));
-    }
+    config(certificate_pem, key_pem, None)
+}
+
+/// As [`server_config`], and clients must show a certificate that one of `authorities_pem` has signed.
+///
+/// # Errors
+/// As [`server_config`], and when the authorities cannot be read.
+pub fn server_config_for_clients(
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+    authorities_pem: &[u8],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    config(certificate_pem, key_pem, Some(authorities_pem))
+}
+
+fn config(
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+    authorities_pem: Option<&[u8]>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = certificates(certificate_pem).map_err(TlsError::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| TlsError::Key(error.to_string()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::Pair)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
         .map_err(TlsError::Pair)?;
+    let builder = match authorities_pem {
+        Some(pem) => builder.with_client_cert_verifier(client_verifier(pem, provider).map_err(TlsError::Authorities)?),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn client_verifier(pem: &[u8], provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(pem)? {
+        roots.add(authority).map_err(|error| error.to_string())?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    verifier.map_err(|error| error.to_string())
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err("no certificate in it".to_owned()),
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(error.to_string()),
+    }
 }
