@@ -1,0 +1,72 @@
+//! Drives futures on one thread, in the order in which they are woken.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use parking_lot::Mutex;
+
+type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Woken = Arc<Mutex<VecDeque<u64>>>;
+
+struct JobWaker {
+    id: u64,
+    woken: Woken,
+}
+
+impl Wake for JobWaker {
+    fn wake(self: Arc<Self>) {
+        self.woken.lock().push_back(self.id);
+    }
+}
+
+/// Futures under way.
+pub(crate) struct Executor<T> {
+    jobs: BTreeMap<u64, Job<T>>,
+    woken: Woken,
+    last_id: u64,
+}
+
+impl<T> Executor<T> {
+    pub(crate) fn new() -> Self {
+        Self { jobs: BTreeMap::new(), woken: Woken::default(), last_id: 0 }
+    }
+
+    /// Polls a future once; keeps it if it is not done.
+    pub(crate) fn begin(&mut self, job: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.last_id += 1;
+        self.poll(self.last_id, Box::pin(job))
+    }
+
+    /// Goes on with what has been woken, until something is done.
+    pub(crate) fn next_done(&mut self) -> Option<T> {
+        loop {
+            let id = self.woken.lock().pop_front()?;
+            let Some(job) = self.jobs.remove(&id) else {
+                continue;
+            };
+            if let Some(done) = self.poll(id, job) {
+                return Some(done);
+            }
+        }
+    }
+
+    /// Futures that are not done.
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    fn poll(&mut self, id: u64, mut job: Job<T>) -> Option<T> {
+        let woken = Arc::clone(&self.woken);
+        let waker = Waker::from(Arc::new(JobWaker { id, woken }));
+        match job.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(done) => Some(done),
+            Poll::Pending => {
+                self.jobs.insert(id, job);
+                None
+            }
+        }
+    }
+}

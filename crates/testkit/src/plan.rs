@@ -1,0 +1,211 @@
+//! What one seed makes of a world: its size, its rules and its faults.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_core::options::{ChannelNamespaces, ChannelOptions, ClientOptions, Options, RecoveryMode};
+use tidewire_engine::HistoryRetention;
+
+use crate::draw::Draw;
+use crate::engine::Lie;
+use crate::fault::{Fault, FaultRates};
+
+/// What a channel promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// Every publication, or a word that some are missing.
+    Stream,
+    /// The newest publication.
+    Cache,
+    /// At most once.
+    Plain,
+}
+
+/// One channel of a world.
+#[derive(Debug, Clone)]
+pub struct ChannelPlan {
+    /// Its name, in a namespace of its own.
+    pub name: String,
+    /// What it promises.
+    pub kind: ChannelKind,
+    /// Its rules.
+    pub options: ChannelOptions,
+}
+
+/// A world before it begins.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// Threads of the node.
+    pub workers: usize,
+    /// Clients.
+    pub clients: usize,
+    /// Channels.
+    pub channels: Vec<ChannelPlan>,
+    /// Limits and timings of the node.
+    pub client: ClientOptions,
+    /// The engine promises that no announcement gets lost.
+    pub lossless: bool,
+    /// Bytes that fit between the node and a client that does not read.
+    pub window: usize,
+    /// Mean time between two publications of the backend.
+    pub publish_every: Duration,
+    /// Mean time between two actions of a client.
+    pub act_every: Duration,
+    /// Largest filler of a payload in bytes.
+    pub filler: u64,
+    /// How long faults happen.
+    pub trouble: Duration,
+    /// How likely faults are.
+    pub rates: FaultRates,
+    /// A deliberate bug of the engine, to test the test.
+    pub lie: Option<Lie>,
+}
+
+impl Plan {
+    /// The world of a seed.
+    pub fn drawn(seed: u64) -> Self {
+        let root = Draw::new(seed);
+        let rates = FaultRates::drawn(&mut root.fork("faults"));
+        Self::with_rates(seed, rates)
+    }
+
+    /// The world of a seed with other faults.
+    pub fn with_rates(seed: u64, rates: FaultRates) -> Self {
+        let mut draw = Draw::new(seed).fork("plan");
+        let lossy = [Fault::AnnouncementDrop, Fault::AnnouncementOutage, Fault::AnnouncementDouble];
+        let lossless = !lossy.iter().any(|fault| rates.has(*fault)) && draw.chance(0.9);
+        let count = draw.between(1, 4);
+        let channels = (0..count).map(|n| channel(n, &mut draw)).collect();
+        Self {
+            seed,
+            workers: draw.between(1, 3) as usize,
+            clients: *draw.pick(&[1, 2, 3, 4, 6]),
+            channels,
+            client: client_options(&mut draw),
+            lossless,
+            window: *draw.pick(&[512, 4096, 65_536, 1 << 20]),
+            publish_every: Duration::from_millis(*draw.pick(&[20, 100, 400, 1_500])),
+            act_every: Duration::from_millis(*draw.pick(&[500, 2_000, 10_000])),
+            filler: *draw.pick(&[0, 0, 40, 300]),
+            trouble: Duration::from_secs(draw.between(5, 30)),
+            rates,
+            lie: None,
+        }
+    }
+
+    /// The node's options.
+    pub(crate) fn options(&self) -> Options {
+        let namespaces = self
+            .channels
+            .iter()
+            .enumerate()
+            .map(|(n, channel)| (format!("n{n}"), Arc::new(channel.options.clone())));
+        Options {
+            client: self.client.clone(),
+            channel: ChannelNamespaces { namespaces: namespaces.collect(), ..Default::default() },
+            ..Default::default()
+        }
+    }
+
+    /// The longest time after the last fault until everything must have been found and repaired: a dead socket noticed
+    /// by either side, a command given up, a backoff, two position checks, presence of the dead run out.
+    pub(crate) fn convergence(&self) -> Duration {
+        let client = &self.client;
+        let noticed = client.ping_interval + client.pong_timeout + Duration::from_secs(20);
+        let checked = client.presence_update_interval * 2 + client.channel_position_check_delay;
+        noticed + checked + client.presence_ttl + Duration::from_secs(5)
+    }
+}
+
+fn channel(n: u64, draw: &mut Draw) -> ChannelPlan {
+    // At least one channel of every world is a stream: that is where the promises are.
+    let kind = match draw.below(10) {
+        _ if n == 0 => ChannelKind::Stream,
+        0..6 => ChannelKind::Stream,
+        6..8 => ChannelKind::Cache,
+        _ => ChannelKind::Plain,
+    };
+    let ttl = Duration::from_secs(*draw.pick(&[2, 10, 60, 600]));
+    let meta_ttl = ttl.max(Duration::from_secs(*draw.pick(&[5, 30, 3_600, 3_600])));
+    let size = *draw.pick(&[1, 2, 5, 20, 100]);
+    let forced = draw.chance(0.5);
+    let kept = kind != ChannelKind::Plain;
+    let join_leave = draw.chance(0.4);
+    let options = ChannelOptions {
+        presence: draw.chance(0.5),
+        join_leave,
+        force_push_join_leave: join_leave && draw.chance(0.5),
+        history: kept.then_some(HistoryRetention { size, ttl, meta_ttl }),
+        force_recovery: kept && forced,
+        allow_recovery: kept,
+        allow_positioning: kept,
+        recovery_mode: if kind == ChannelKind::Cache { RecoveryMode::Cache } else { RecoveryMode::Stream },
+        auto_cache_recover: kind == ChannelKind::Cache && draw.chance(0.5),
+        allow_subscribe_for_client: true,
+        allow_publish_for_client: true,
+        allow_presence_for_client: true,
+        allow_history_for_client: true,
+        ..Default::default()
+    };
+    ChannelPlan { name: format!("n{n}:c"), kind, options }
+}
+
+fn client_options(draw: &mut Draw) -> ClientOptions {
+    let seconds = Duration::from_secs;
+    let ping_interval = seconds(draw.between(4, 12));
+    let presence_update_interval = seconds(draw.between(2, 8));
+    ClientOptions {
+        ping_interval,
+        pong_timeout: ping_interval / 2,
+        queue_max_size: *draw.pick(&[2_000, 20_000, 1 << 20, 1 << 20]),
+        presence_update_interval,
+        presence_ttl: presence_update_interval * 3,
+        concurrency: *draw.pick(&[0, 0, 2, 8]),
+        channel_position_check_delay: seconds(draw.between(1, 10)),
+        history_max_publication_limit: 50,
+        recovery_max_publication_limit: *draw.pick(&[0, 1, 10, 300, 300]),
+        ..Default::default()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds: Vec<String> = self
+            .channels
+            .iter()
+            .map(|channel| match channel.options.history {
+                Some(kept) => format!(
+                    "{:?}({} kept {}s, place {}s)",
+                    channel.kind,
+                    kept.size,
+                    kept.ttl.as_secs(),
+                    kept.meta_ttl.as_secs()
+                ),
+                None => format!("{:?}", channel.kind),
+            })
+            .collect();
+        write!(
+            f,
+            "seed {}: {} workers, {} clients, channels {}, concurrency {}, recovery limit {}, queue {}, window {}, {}; \
+             trouble for {:?}; faults: {}",
+            self.seed,
+            self.workers,
+            self.clients,
+            kinds.join(" "),
+            self.client.concurrency,
+            self.client.recovery_max_publication_limit,
+            self.client.queue_max_size,
+            self.window,
+            if self.lossless { "lossless" } else { "lossy" },
+            self.trouble,
+            self.rates,
+        )?;
+        match self.lie {
+            Some(lie) => write!(f, "; the engine lies: {lie:?}"),
+            None => Ok(()),
+        }
+    }
+}
