@@ -8,7 +8,7 @@
 //! work, and whatever it would have decided is refused.
 
 pub mod document;
-pub mod environment;
+mod environment;
 pub mod keys;
 pub mod model;
 pub mod read;

@@ -80,10 +80,13 @@ impl Outgoing {
     /// See [`FetchError`]; a status from 500 may pass, any other but 200 may not.
     pub async fn get(&self, url: &Uri, rules: &Rules) -> Result<Bytes, FetchError> {
         let request = Request::get(url.clone()).body(Bytes::new());
-        let answer = self.send(request.map_err(|error| FetchError::Forbidden(error.to_string()))?, rules).await?;
+        let answer =
+            self.send(request.map_err(|error| FetchError::Forbidden(error.to_string()))?, rules).await?;
         match answer.status().as_u16() {
             200 => Ok(answer.into_body()),
-            status @ 300..400 => Err(FetchError::Answer(format!("status {status}, and redirects are not followed"))),
+            status @ 300..400 => {
+                Err(FetchError::Answer(format!("status {status}, and redirects are not followed")))
+            }
             status @ 500.. => Err(FetchError::Network(format!("status {status}"))),
             status => Err(FetchError::Answer(format!("status {status}"))),
         }
@@ -94,7 +97,9 @@ impl Outgoing {
     /// # Errors
     /// See [`FetchError`].
     pub async fn send(&self, request: Request<Bytes>, rules: &Rules) -> Result<Response<Bytes>, FetchError> {
-        tokio::time::timeout(rules.timeout, self.exchange(request, rules)).await.map_err(|_| FetchError::Timeout)?
+        tokio::time::timeout(rules.timeout, self.exchange(request, rules))
+            .await
+            .map_err(|_| FetchError::Timeout)?
     }
 
     async fn exchange(&self, request: Request<Bytes>, rules: &Rules) -> Result<Response<Bytes>, FetchError> {
@@ -111,7 +116,8 @@ impl Outgoing {
             headers.extend(parts.headers);
             headers.entry(header::USER_AGENT).or_insert(http::HeaderValue::from_static("tidewire"));
         }
-        let request = request.body(Full::new(body)).map_err(|error| FetchError::Forbidden(error.to_string()))?;
+        let request =
+            request.body(Full::new(body)).map_err(|error| FetchError::Forbidden(error.to_string()))?;
         let answer = async {
             let answer = sender.send_request(request).await.map_err(network)?;
             let (parts, body) = answer.into_parts();
@@ -148,15 +154,21 @@ impl Outgoing {
         let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
         // Connecting to what was checked, and not to the name again, leaves no room for an answer that changes.
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
-        if let Some(inside) = addresses.iter().find(|address| !rules.allow_private && !is_public(address.ip())) {
-            return Err(FetchError::Forbidden(format!("{} is not an address of the public internet", inside.ip())));
+        if let Some(inside) =
+            addresses.iter().find(|address| !rules.allow_private && !is_public(address.ip()))
+        {
+            return Err(FetchError::Forbidden(format!(
+                "{} is not an address of the public internet",
+                inside.ip()
+            )));
         }
         let stream = TcpStream::connect(addresses.as_slice()).await?;
         stream.set_nodelay(true)?;
         if !secure {
             return Ok(Box::new(stream));
         }
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| FetchError::Forbidden("not a host name".into()))?;
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| FetchError::Forbidden("not a host name".into()))?;
         Ok(Box::new(TlsConnector::from(self.tls()?).connect(name, stream).await?))
     }
 
@@ -167,7 +179,8 @@ impl Outgoing {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            let text = "this machine has no certificate authorities to trust; install the package ca-certificates";
+            let text =
+                "this machine has no certificate authorities to trust; install the package ca-certificates";
             return Err(FetchError::Forbidden(text.into()));
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -233,17 +246,55 @@ mod tests {
     #[test]
     fn addresses_inside_are_not_public() {
         let inside = [
-            "0.0.0.0", "10.1.2.3", "127.0.0.1", "127.9.9.9", "100.64.0.1", "100.127.255.255", "169.254.169.254",
-            "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.0.0.1", "192.0.2.1", "192.88.99.1", "198.18.0.1",
-            "198.51.100.7", "203.0.113.1", "224.0.0.1", "255.255.255.255", "::", "::1", "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1", "::127.0.0.1", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "64:ff9b::7f00:1",
-            "64:ff9b:1::1", "2002:7f00:1::", "2001::1", "2001:db8::1", "100::1", "3fff::1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "127.0.0.1",
+            "127.9.9.9",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.88.99.1",
+            "198.18.0.1",
+            "198.51.100.7",
+            "203.0.113.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2001::1",
+            "2001:db8::1",
+            "100::1",
+            "3fff::1",
         ];
         for address in inside {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }
-        let outside = ["1.1.1.1", "100.63.0.1", "172.32.0.1", "192.0.1.1", "198.17.0.1", "2606:4700::1", "2001:4860::8888",
-            "64:ff9b::101:101", "::ffff:1.1.1.1"];
+        let outside = [
+            "1.1.1.1",
+            "100.63.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "198.17.0.1",
+            "2606:4700::1",
+            "2001:4860::8888",
+            "64:ff9b::101:101",
+            "::ffff:1.1.1.1",
+        ];
         for address in outside {
             assert!(is_public(address.parse().unwrap()), "{address}");
         }

@@ -11,6 +11,7 @@ pub mod create;
 mod jwks;
 mod jws;
 mod keys;
+mod object;
 
 use std::sync::Arc;
 
@@ -115,7 +116,12 @@ impl Judge {
         })
     }
 
-    async fn verify(&self, token: &str, now_unix_s: i64, skip_signature: bool) -> Result<Verified, TokenError> {
+    async fn verify(
+        &self,
+        token: &str,
+        now_unix_s: i64,
+        skip_signature: bool,
+    ) -> Result<Verified, TokenError> {
         let unverified = Unverified::parse(token)?;
         if skip_signature {
             return Ok(unverified.believe());
@@ -126,7 +132,8 @@ impl Judge {
                 unverified.verify(keys.iter().chain(previous.map(|(key, _)| key)))
             }
             Keys::Published(jwks) => {
-                let kid = unverified.key_id().ok_or_else(|| invalid("no kid to choose a published key by"))?;
+                let kid =
+                    unverified.key_id().ok_or_else(|| invalid("no kid to choose a published key by"))?;
                 let key = jwks.key(kid).await?;
                 unverified.verify(std::iter::once(&*key))
             }

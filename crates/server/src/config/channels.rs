@@ -66,7 +66,8 @@ pub(super) fn rpc(reader: &mut Reader<'_>) -> RpcOptions {
 fn namespace_name(reader: &mut Reader<'_>, path: &str) -> Option<String> {
     let key = format!("{path}.name");
     let name = reader.text(&key);
-    let lawful = name.len() >= 2 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let lawful =
+        name.len() >= 2 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if lawful {
         return Some(name);
     }
@@ -89,7 +90,10 @@ fn personal_channel(reader: &mut Reader<'_>, channel: &ChannelNamespaces, person
         return reader.error(&key, format!("there is no namespace {:?}", personal.namespace));
     };
     if personal.single_connection && !options.presence {
-        reader.error(&format!("{section}.single_connection"), "needs presence in the namespace of personal channels");
+        reader.error(
+            &format!("{section}.single_connection"),
+            "needs presence in the namespace of personal channels",
+        );
     }
 }
 
@@ -174,7 +178,8 @@ fn history(reader: &mut Reader<'_>, path: &str) -> Option<HistoryRetention> {
     let own = reader.duration(&key("history_meta_ttl"));
     let meta_ttl = if own.is_zero() { reader.duration("channel.history_meta_ttl") } else { own };
     if meta_ttl != Duration::ZERO && ttl > meta_ttl {
-        let longer = if own.is_zero() { "channel.history_meta_ttl".to_owned() } else { key("history_meta_ttl") };
+        let longer =
+            if own.is_zero() { "channel.history_meta_ttl".to_owned() } else { key("history_meta_ttl") };
         reader.error(&key("history_ttl"), format!("must not be longer than {longer}"));
     }
     if size > HISTORY_SIZE_MAX {

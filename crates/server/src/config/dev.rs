@@ -51,7 +51,9 @@ pub(super) fn apply(settings: &mut Settings, report: &mut Report) {
         if let Typed::Text(address) = &setting.value
             && !is_loopback(address)
         {
-            let text = format!("{address:?} is not a loopback address, and {FLAG} serves this machine only: leave it out");
+            let text = format!(
+                "{address:?} is not a loopback address, and {FLAG} serves this machine only: leave it out"
+            );
             report.error(setting.origin.clone(), key, text);
         }
     }
@@ -76,5 +78,6 @@ fn set(settings: &mut Settings, path: &str, value: &str, report: &mut Report) {
 }
 
 fn is_loopback(address: &str) -> bool {
-    address == "localhost" || address.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    address == "localhost"
+        || address.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

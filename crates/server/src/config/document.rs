@@ -19,7 +19,14 @@ pub fn reference() -> String {
             section = top;
         }
         let ours = if key.support == Support::Ours { " (not a key of Centrifugo)" } else { "" };
-        let _ = write!(text, "{}: {}{}{ours}\n    {}\n", key.path, type_name(&key.kind), default(key), key.meaning);
+        let _ = write!(
+            text,
+            "{}: {}{}{ours}\n    {}\n",
+            key.path,
+            type_name(&key.kind),
+            default(key),
+            key.meaning
+        );
         if let Kind::Enum { known, .. } = &key.kind
             && !known.is_empty()
         {

@@ -17,11 +17,11 @@ use super::value::Typed;
 const PREFIXES: [&str; 2] = ["CENTRIFUGO_", "TIDEWIRE_"];
 
 /// Variables with our prefix that are not keys: the command line reads them.
-pub const OWN_VARIABLES: [&str; 4] =
+const OWN_VARIABLES: [&str; 4] =
     ["TIDEWIRE_CONFIG", "TIDEWIRE_API_URL", "TIDEWIRE_API_KEY", "TIDEWIRE_TOKEN"];
 
 /// Applies variables on top of what files set. Those without our prefixes are not looked at; an empty value is none.
-pub fn apply(variables: &[(String, String)], settings: &mut Settings, report: &mut Report) {
+pub(super) fn apply(variables: &[(String, String)], settings: &mut Settings, report: &mut Report) {
     for prefix in PREFIXES {
         let ours: BTreeMap<&str, &str> = variables
             .iter()
@@ -49,7 +49,8 @@ impl<'v> Variables<'v> {
         let names: Vec<String> = keys::all().iter().map(|key| variable_of(&key.path)).collect();
         for name in &self.left {
             let nearest = nearest::variable(name, names.iter().map(String::as_str));
-            let hint = nearest.map_or(String::new(), |known| format!("; did you mean {}{known}?", self.prefix));
+            let hint =
+                nearest.map_or(String::new(), |known| format!("; did you mean {}{known}?", self.prefix));
             let name = format!("{}{name}", self.prefix);
             report.warning(Origin::Environment(name.clone()), name, format!("no such key{hint}"));
         }

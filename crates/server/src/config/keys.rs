@@ -224,7 +224,10 @@ impl Kind {
                 let words = text.strip_prefix("enum(").and_then(|words| words.strip_suffix(')'));
                 let words = words.unwrap_or_else(|| unreachable!("keys.table: no such type as {text}"));
                 let (known, works) = words.split(';').partition::<Vec<_>, _>(|word| word.starts_with('!'));
-                Self::Enum { works, known: known.into_iter().map(|word| word.trim_start_matches('!')).collect() }
+                Self::Enum {
+                    works,
+                    known: known.into_iter().map(|word| word.trim_start_matches('!')).collect(),
+                }
             }
         }
     }
@@ -290,7 +293,11 @@ mod tests {
             let text = if key.support.works() { key.meaning } else { key.lacking };
             assert!(!text.is_empty(), "{} says nothing", key.path);
             if let Kind::Enum { known, .. } = &key.kind {
-                assert!(known.is_empty() || !key.lacking.is_empty(), "{} has words that do not work", key.path);
+                assert!(
+                    known.is_empty() || !key.lacking.is_empty(),
+                    "{} has words that do not work",
+                    key.path
+                );
             }
         }
         let mut paths: Vec<_> = all().iter().map(|key| &key.path).collect();

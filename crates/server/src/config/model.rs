@@ -262,7 +262,10 @@ impl PemSource {
 impl TokenRules {
     /// Whether any token can be valid.
     pub fn has_keys(&self) -> bool {
-        self.hmac.is_some() || self.rsa_public_key.is_some() || self.ecdsa_public_key.is_some() || self.jwks.is_some()
+        self.hmac.is_some()
+            || self.rsa_public_key.is_some()
+            || self.ecdsa_public_key.is_some()
+            || self.jwks.is_some()
     }
 }
 

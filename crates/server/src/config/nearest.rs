@@ -35,19 +35,22 @@ fn elsewhere(path: &str, name: &str) -> Option<String> {
         joined.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('_')) || joined == flat
     };
     // A list of tables is named by what stands before its members.
-    let names = keys::all().iter().flat_map(|key| {
+    let names = keys::all().iter().enumerate().flat_map(|(place, key)| {
         let list = key.path.split_once("[]").map(|(list, _)| list);
-        std::iter::once(key.path.as_str()).chain(list).map(|path| (!key.support.works(), path.len(), path))
+        let names = std::iter::once(key.path.as_str()).chain(list);
+        names.map(move |path| (!key.support.works(), path.matches('.').count(), place, path))
     });
     if let Some((.., path)) = names.filter(|(.., path)| fits(path)).min() {
         return Some(path.to_owned());
     }
-    let section = keys::tree().keys().find(|section| strsim::osa_distance(section, name) <= 1 && !path.is_empty());
+    let section =
+        keys::tree().keys().find(|section| strsim::osa_distance(section, name) <= 1 && !path.is_empty());
     if let Some(section) = section {
         return Some((*section).to_owned());
     }
     let last = |key: &keys::Key| key.path.rsplit('.').next().map(|last| strsim::osa_distance(last, name));
-    let best = keys::all().iter().filter_map(|key| Some((last(key)?, !key.support.works(), key.path.len(), key)));
+    let best =
+        keys::all().iter().filter_map(|key| Some((last(key)?, !key.support.works(), key.path.len(), key)));
     best.min_by_key(|(distance, unsupported, length, _)| (*distance, *unsupported, *length))
         .filter(|(distance, ..)| *distance <= 1)
         .map(|(.., key)| key.path.clone())

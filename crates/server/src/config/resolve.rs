@@ -7,8 +7,8 @@ use std::time::Duration;
 use tidewire_core::options::{ClientOptions, Options, PersonalChannel};
 
 use super::model::{
-    Admission, Config, Endpoint, HttpApi, HttpServer, Insecure, Listen, Log, LogLevel, PemSource, Shutdown, Tls,
-    WebSocket,
+    Admission, Config, Endpoint, HttpApi, HttpServer, Insecure, Listen, Log, LogLevel, PemSource, Shutdown,
+    Tls, WebSocket,
 };
 use super::reader::Reader;
 use super::secret::Secret;
@@ -26,7 +26,10 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Config {
         http_server: http_server(reader),
         admission: admission(reader),
         http_api: http_api(reader),
-        health: Endpoint { enabled: reader.bool("health.enabled"), path: path(reader, "health.handler_prefix") },
+        health: Endpoint {
+            enabled: reader.bool("health.enabled"),
+            path: path(reader, "health.handler_prefix"),
+        },
         prometheus: Endpoint {
             enabled: reader.bool("prometheus.enabled"),
             path: path(reader, "prometheus.handler_prefix"),
@@ -127,7 +130,11 @@ fn websocket(reader: &mut Reader<'_>) -> WebSocket {
 
 fn admission(reader: &mut Reader<'_>) -> Admission {
     Admission {
-        allowed_origins: reader.list("client.allowed_origins").iter().map(|origin| origin.to_lowercase()).collect(),
+        allowed_origins: reader
+            .list("client.allowed_origins")
+            .iter()
+            .map(|origin| origin.to_lowercase())
+            .collect(),
         connection_limit: reader.limit("client.connection_limit"),
         connection_rate_limit: reader.limit("client.connection_rate_limit"),
     }
@@ -179,7 +186,10 @@ fn insecure(reader: &mut Reader<'_>) -> Vec<Insecure> {
         ("client.insecure_skip_token_signature_verify", "every token is believed, signed or not"),
         ("http_api.insecure", "anyone who reaches the API may publish and disconnect"),
         ("client.token.insecure_skip_jwks_endpoint_safety_check", "token keys may come over plain HTTP"),
-        ("client.subscription_token.insecure_skip_jwks_endpoint_safety_check", "token keys may come over plain HTTP"),
+        (
+            "client.subscription_token.insecure_skip_jwks_endpoint_safety_check",
+            "token keys may come over plain HTTP",
+        ),
     ];
     let mut on = Vec::new();
     for (key, meaning) in options {

@@ -49,7 +49,10 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &str) -> Option<Secret> {
         (secret, None) => secret?,
     };
     if is_example(&secret) {
-        reader.warning(path, "a secret that stands in documentation, so anyone can guess it: make one of 32 random bytes");
+        reader.warning(
+            path,
+            "a secret that stands in documentation, so anyone can guess it: make one of 32 random bytes",
+        );
     }
     Some(secret)
 }
@@ -59,7 +62,8 @@ pub(super) fn read_hmac(reader: &mut Reader<'_>, path: &str) -> Option<Secret> {
     let secret = read(reader, path)?;
     let length = secret.expose().len();
     if length < HMAC_BYTES_MIN && !is_example(&secret) {
-        let text = format!("{length} bytes are too few for signatures: use at least {HMAC_BYTES_MIN} random bytes");
+        let text =
+            format!("{length} bytes are too few for signatures: use at least {HMAC_BYTES_MIN} random bytes");
         reader.warning(path, text);
     }
     Some(secret)
@@ -67,7 +71,8 @@ pub(super) fn read_hmac(reader: &mut Reader<'_>, path: &str) -> Option<Secret> {
 
 fn is_example(secret: &Secret) -> bool {
     let text = secret.expose();
-    EXAMPLES.iter().any(|example| example.eq_ignore_ascii_case(text)) || (text.starts_with('<') && text.ends_with('>'))
+    EXAMPLES.iter().any(|example| example.eq_ignore_ascii_case(text))
+        || (text.starts_with('<') && text.ends_with('>'))
 }
 
 fn from_file(file: &Path) -> Result<Secret, String> {

@@ -102,7 +102,14 @@ impl Settings {
     }
 
     /// Sets a key from the text of a variable or a flag.
-    pub(super) fn put_text(&mut self, key: &Key, path: String, text: &str, origin: Origin, report: &mut Report) {
+    pub(super) fn put_text(
+        &mut self,
+        key: &Key,
+        path: String,
+        text: &str,
+        origin: Origin,
+        report: &mut Report,
+    ) {
         let parsed = value::from_text(&key.kind, text);
         let node = Node { value: Value::Text(text.to_owned()), origin: origin.clone() };
         let is_default = match &parsed {

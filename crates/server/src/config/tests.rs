@@ -58,11 +58,17 @@ fn an_existing_configuration_starts_unchanged() {
     assert_eq!(config.admission.allowed_origins, ["https://example.com", "https://*.example.com"]);
     assert_eq!(config.admission.connection_limit.map(usize::from), Some(20_000));
     let client = &config.core.client;
-    assert_eq!((client.ping_interval, client.pong_timeout), (Duration::from_secs(20), Duration::from_secs(5)));
+    assert_eq!(
+        (client.ping_interval, client.pong_timeout),
+        (Duration::from_secs(20), Duration::from_secs(5))
+    );
     assert_eq!(client.stale_close_delay, Duration::from_secs(10), "an unset key has Centrifugo's default");
     assert!(client.personal_channel.as_ref().unwrap().single_connection);
     assert!(config.tokens.connection.hmac.is_some() && config.tokens.subscription.is_some());
-    assert!(config.tokens.connection.audience.allows("realtime") && !config.tokens.connection.audience.allows("x"));
+    assert!(
+        config.tokens.connection.audience.allows("realtime")
+            && !config.tokens.connection.audience.allows("x")
+    );
 
     let chat = &config.core.channel.namespaces["chat"];
     let history = chat.history.unwrap();
@@ -126,7 +132,8 @@ fn an_existing_configuration_starts_unchanged() {
 
 #[test]
 fn what_a_missing_proxy_would_decide_is_refused() {
-    let (config, _) = from_file(&fixture("centrifugo-config.json")).unwrap_or_else(|report| panic!("{report}"));
+    let (config, _) =
+        from_file(&fixture("centrifugo-config.json")).unwrap_or_else(|report| panic!("{report}"));
     assert!(config.core.client.connect_proxy_missing);
     let orders = &config.core.channel.namespaces["orders"];
     assert!(orders.subscribe_proxy_enabled && orders.publish_proxy_enabled);
@@ -135,7 +142,10 @@ fn what_a_missing_proxy_would_decide_is_refused() {
 
     let namespace = |option: &str| {
         let (config, report) = accepted(&format!(r#"{{"channel":{{"without_namespace":{{{option}}}}}}}"#));
-        assert!(report.warnings().any(|problem| problem.key.starts_with("channel.")), "{option} is not warned of");
+        assert!(
+            report.warnings().any(|problem| problem.key.starts_with("channel.")),
+            "{option} is not warned of"
+        );
         config.core.channel.without_namespace
     };
     assert!(namespace(r#""subscribe_stream_proxy_enabled":true"#).unavailable);
@@ -143,10 +153,15 @@ fn what_a_missing_proxy_would_decide_is_refused() {
         assert!(namespace(&format!(r#""subscription_type":"{kind}""#)).unavailable);
     }
     assert!(namespace(r#""sub_refresh_proxy_enabled":true"#).sub_refresh_proxy_enabled);
-    assert!(namespace(r#""subscribe_cel":"user != ''","allow_subscribe_for_client":true"#).subscribe_proxy_enabled);
+    assert!(
+        namespace(r#""subscribe_cel":"user != ''","allow_subscribe_for_client":true"#)
+            .subscribe_proxy_enabled
+    );
     assert!(namespace(r#""publish_cel":"false","allow_publish_for_client":true"#).publish_proxy_enabled);
     assert!(!namespace(r#""history_cel":"false","allow_history_for_client":true"#).allow_history_for_client);
-    assert!(!namespace(r#""presence_cel":"false","allow_presence_for_client":true"#).allow_presence_for_client);
+    assert!(
+        !namespace(r#""presence_cel":"false","allow_presence_for_client":true"#).allow_presence_for_client
+    );
     // Not a truth value: it must not open what it was meant to close.
     assert!(namespace(r#""subscribe_proxy_enabled":"yes""#).subscribe_proxy_enabled);
 }
@@ -155,7 +170,8 @@ fn what_a_missing_proxy_would_decide_is_refused() {
 fn yaml_and_toml_say_the_same_as_json() {
     let told = |file: &str| {
         let (config, report) = from_file(&fixture(file)).unwrap_or_else(|report| panic!("{report}"));
-        let mut warnings: Vec<_> = report.problems().iter().map(|problem| (&problem.key, &problem.text)).collect();
+        let mut warnings: Vec<_> =
+            report.problems().iter().map(|problem| (&problem.key, &problem.text)).collect();
         warnings.sort();
         let tokens = &config.tokens;
         format!(
@@ -180,9 +196,17 @@ fn a_problem_names_file_and_line_in_every_format() {
         ("a.json", "{\n  \"client\": {\n    \"insecure\": false,\n    \"chanel_limit\": 5\n  }\n}", 4),
         ("a.yaml", "# first\nclient:\n  insecure: false\n  chanel_limit: 5\n", 4),
         ("a.toml", "[client]\ninsecure = false\n\nchanel_limit = 5\n", 4),
-        ("b.json", "{\"channel\":{\"namespaces\":[\n{\"name\":\"aa\"},\n{\"name\":\"bb\",\n\"presense\":true}]}}", 4),
+        (
+            "b.json",
+            "{\"channel\":{\"namespaces\":[\n{\"name\":\"aa\"},\n{\"name\":\"bb\",\n\"presense\":true}]}}",
+            4,
+        ),
         ("b.yml", "channel:\n  namespaces:\n    - name: aa\n    - name: bb\n      presense: true\n", 5),
-        ("b.toml", "[[channel.namespaces]]\nname = 'aa'\n[[channel.namespaces]]\nname = 'bb'\npresense = true\n", 5),
+        (
+            "b.toml",
+            "[[channel.namespaces]]\nname = 'aa'\n[[channel.namespaces]]\nname = 'bb'\npresense = true\n",
+            5,
+        ),
     ];
     for (name, text, line) in files {
         let report = from_text(name, text).err().unwrap();
@@ -291,7 +315,9 @@ fn the_reference_names_every_supported_key() {
     for key in super::keys::all().iter().filter(|key| key.support.works()) {
         assert!(text.contains(&format!("\n{}: ", key.path)), "{}", key.path);
     }
-    assert!(text.contains("client.ping_interval: duration = \"25s\"\n    Time between pings of the server.\n"));
+    assert!(
+        text.contains("client.ping_interval: duration = \"25s\"\n    Time between pings of the server.\n")
+    );
 }
 
 #[test]
@@ -302,23 +328,34 @@ fn dev_opens_everything_on_loopback_alone() {
     assert!(config.core.client.insecure && config.http_api.insecure);
     assert!(config.health.enabled && config.prometheus.enabled);
     let channels = &config.core.channel.without_namespace;
-    assert!(channels.presence && channels.join_leave && channels.history.is_some() && channels.force_recovery);
+    assert!(
+        channels.presence && channels.join_leave && channels.history.is_some() && channels.force_recovery
+    );
     assert_eq!(report.problems(), &[] as &[Problem], "what --dev sets is not warned of");
     assert_eq!(config.insecure.len(), 2);
 
     let (kept, _) = load(&Sources {
-        flags: vec![("channel.without_namespace.history_size".into(), "7".into(), "--set".into()),
-                    ("channel.without_namespace.history_ttl".into(), "1m".into(), "--set".into())],
+        flags: vec![
+            ("channel.without_namespace.history_size".into(), "7".into(), "--set".into()),
+            ("channel.without_namespace.history_ttl".into(), "1m".into(), "--set".into()),
+        ],
         dev: true,
         ..Sources::default()
     })
     .unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(kept.core.channel.without_namespace.history.unwrap().size, 7, "what is configured stays");
 
-    for (address, allowed) in
-        [("127.0.0.1", true), ("::1", true), ("localhost", true), ("127.8.8.8", true), ("0.0.0.0", false),
-         ("192.168.1.5", false), ("::", false), ("example.com", false), ("127.0.0.1.example.com", false)]
-    {
+    for (address, allowed) in [
+        ("127.0.0.1", true),
+        ("::1", true),
+        ("localhost", true),
+        ("127.8.8.8", true),
+        ("0.0.0.0", false),
+        ("192.168.1.5", false),
+        ("::", false),
+        ("example.com", false),
+        ("127.0.0.1.example.com", false),
+    ] {
         for key in ["http_server.address", "http_server.internal_address"] {
             let flags = vec![(key.to_owned(), address.to_owned(), "--set".to_owned())];
             let loaded = load(&Sources { flags, dev: true, ..Sources::default() });
@@ -359,7 +396,8 @@ fn a_certificate_is_a_file_or_the_text_itself() {
     std::fs::write(&file, pem).unwrap();
     let base64 = base64::engine::general_purpose::STANDARD.encode(pem);
     for given in [pem.to_owned(), base64, file.to_str().unwrap().to_owned()] {
-        let text = serde_json::json!({"http_server":{"tls":{"enabled":true,"cert_pem":given,"key_pem":given}}});
+        let text =
+            serde_json::json!({"http_server":{"tls":{"enabled":true,"cert_pem":given,"key_pem":given}}});
         let (config, _) = accepted(&text.to_string());
         let tls = config.http_server.external.tls.unwrap();
         assert_eq!(tls.certificate.read().unwrap(), pem.as_bytes());

@@ -27,9 +27,8 @@ fn rules(reader: &mut Reader<'_>, section: &str) -> TokenRules {
     let key = |name: &str| format!("{section}.{name}");
     TokenRules {
         hmac: secrets::read_hmac(reader, &key("hmac_secret_key")),
-        hmac_previous: secrets::read_hmac(reader, &key("hmac_previous_secret_key")).map(|secret| PreviousSecret {
-            secret,
-            valid_until: reader.int(&key("hmac_previous_secret_key_valid_until")),
+        hmac_previous: secrets::read_hmac(reader, &key("hmac_previous_secret_key")).map(|secret| {
+            PreviousSecret { secret, valid_until: reader.int(&key("hmac_previous_secret_key_valid_until")) }
         }),
         rsa_public_key: public_key(reader, &key("rsa_public_key"), token::check_rsa_key),
         ecdsa_public_key: public_key(reader, &key("ecdsa_public_key"), token::check_ecdsa_key),
@@ -67,7 +66,9 @@ fn jwks(reader: &mut Reader<'_>, section: &str) -> Option<JwksEndpoint> {
         Some("https") => {}
         Some("http") if allow_private => {}
         Some("http") => {
-            let text = format!("keys fetched over plain HTTP can be anyone's: use https, or set {safety} to allow it");
+            let text = format!(
+                "keys fetched over plain HTTP can be anyone's: use https, or set {safety} to allow it"
+            );
             reader.error(&path, text);
             return None;
         }

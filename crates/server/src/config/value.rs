@@ -38,12 +38,18 @@ pub fn from_node(kind: &Kind, node: &Node) -> Result<Typed, String> {
         (Kind::Bool, Value::Bool(value)) => Ok(Typed::Bool(*value)),
         (Kind::Int | Kind::Port | Kind::Count, Value::Integer(number)) => whole(kind, *number),
         (Kind::Duration, Value::Integer(0)) => Ok(Typed::Duration(Duration::ZERO)),
-        (Kind::List, Value::List(items)) => items.iter().map(list_item).collect::<Result<_, _>>().map(Typed::List),
+        (Kind::List, Value::List(items)) => {
+            items.iter().map(list_item).collect::<Result<_, _>>().map(Typed::List)
+        }
         (Kind::List, Value::Text(text)) => Ok(Typed::List(vec![text.clone()])),
         (Kind::Text, Value::Integer(number)) => Ok(Typed::Text(number.to_string())),
         (Kind::Text, Value::Bool(value)) => Ok(Typed::Text(value.to_string())),
-        (Kind::Secret, Value::Integer(_)) => Err("put the secret in quotes, or digits of it may be lost".into()),
-        (Kind::List | Kind::Map, _) => Err(format!("expected {}, found {}", expected(kind), node.value.kind())),
+        (Kind::Secret, Value::Integer(_)) => {
+            Err("put the secret in quotes, or digits of it may be lost".into())
+        }
+        (Kind::List | Kind::Map, _) => {
+            Err(format!("expected {}, found {}", expected(kind), node.value.kind()))
+        }
         (_, Value::Text(text)) => from_text(kind, text),
         (_, value) => Err(format!("expected {}, found {}", expected(kind), value.kind())),
     }
@@ -78,10 +84,12 @@ pub fn from_text(kind: &Kind, text: &str) -> Result<Typed, String> {
             Ok(_) => Ok(Typed::Text(text.to_owned())),
             Err(error) => Err(format!("not a regular expression: {}", one_line(&error.to_string()))),
         },
-        Kind::Enum { works, known } => match text.is_empty() || works.contains(&text) || known.contains(&text) {
-            true => Ok(Typed::Text(text.to_owned())),
-            false => Err(wrong()),
-        },
+        Kind::Enum { works, known } => {
+            match text.is_empty() || works.contains(&text) || known.contains(&text) {
+                true => Ok(Typed::Text(text.to_owned())),
+                false => Err(wrong()),
+            }
+        }
         Kind::List if text.trim_start().starts_with('[') => match serde_json::from_str(text) {
             Ok(items) => Ok(Typed::List(items)),
             Err(_) => Err(wrong()),
@@ -99,13 +107,19 @@ fn whole(kind: &Kind, number: i64) -> Result<Typed, String> {
         Kind::Port if number > i64::from(u16::MAX) => Err(format!("{number} is not a port: at most 65535")),
         Kind::Count if number == 0 => Err("0 is not a limit: write \"unlimited\" to have none".into()),
         _ if number < 0 => Err(format!("{number} is negative")),
-        Kind::Count => usize::try_from(number).map(|count| Typed::Count(Some(count))).map_err(|_| "too large".into()),
+        Kind::Count => {
+            usize::try_from(number).map(|count| Typed::Count(Some(count))).map_err(|_| "too large".into())
+        }
         _ => Ok(Typed::Int(number)),
     }
 }
 
 fn shown(text: &str) -> String {
-    if text.is_empty() { "nothing".into() } else { format!("{:?}", text.chars().take(40).collect::<String>()) }
+    if text.is_empty() {
+        "nothing".into()
+    } else {
+        format!("{:?}", text.chars().take(40).collect::<String>())
+    }
 }
 
 fn one_line(text: &str) -> String {
@@ -178,13 +192,22 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         rest = left;
     }
     // As Go: what does not fit 63 bits of nanoseconds (292 years) is not a time.
-    u64::try_from(nanoseconds).ok().filter(|nanoseconds| i64::try_from(*nanoseconds).is_ok()).map(Duration::from_nanos)
+    u64::try_from(nanoseconds)
+        .ok()
+        .filter(|nanoseconds| i64::try_from(*nanoseconds).is_ok())
+        .map(Duration::from_nanos)
 }
 
 /// Writes a time as [`parse_duration`] reads it, in the largest unit that keeps it whole.
 pub fn show_duration(time: Duration) -> String {
     let nanoseconds = time.as_nanos();
-    let units = [(3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
+    let units = [
+        (3_600_000_000_000, "h"),
+        (60_000_000_000, "m"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1_000, "us"),
+    ];
     for (unit, name) in units {
         if nanoseconds >= unit && nanoseconds % unit == 0 {
             return format!("{}{name}", nanoseconds / unit);

@@ -11,6 +11,7 @@ use tidewire_core::hooks::{ConnectionClaims, Overrides, SubscribeGrant, Subscrip
 use tidewire_protocol::ChannelName;
 
 use super::invalid;
+use super::object::Object;
 use crate::config::model::Expected;
 
 /// The last second of the year 9999: numbers beyond are not dates.
@@ -45,13 +46,13 @@ struct Known {
     #[serde(default)]
     b64data: Option<String>,
     #[serde(default, rename = "override")]
-    overrides: Option<RawOverrides>,
+    overrides: Option<Object<RawOverrides>>,
     #[serde(default)]
     meta: Option<Box<RawValue>>,
     #[serde(default)]
     channels: Option<Vec<String>>,
     #[serde(default)]
-    subs: Option<BTreeMap<String, Option<Sub>>>,
+    subs: Option<BTreeMap<String, Option<Object<Sub>>>>,
     #[serde(default)]
     channel: Option<String>,
     #[serde(default)]
@@ -77,21 +78,21 @@ struct Sub {
     #[serde(default)]
     b64data: Option<String>,
     #[serde(default, rename = "override")]
-    overrides: Option<RawOverrides>,
+    overrides: Option<Object<RawOverrides>>,
 }
 
 #[derive(Deserialize, Default)]
 struct RawOverrides {
     #[serde(default)]
-    presence: Option<Flag>,
+    presence: Option<Object<Flag>>,
     #[serde(default)]
-    join_leave: Option<Flag>,
+    join_leave: Option<Object<Flag>>,
     #[serde(default)]
-    force_push_join_leave: Option<Flag>,
+    force_push_join_leave: Option<Object<Flag>>,
     #[serde(default)]
-    force_positioning: Option<Flag>,
+    force_positioning: Option<Object<Flag>>,
     #[serde(default)]
-    force_recovery: Option<Flag>,
+    force_recovery: Option<Object<Flag>>,
 }
 
 #[derive(Deserialize)]
@@ -105,7 +106,8 @@ struct Flag {
 impl Claims {
     pub(super) fn parse(payload: &[u8]) -> Result<Self, TokenError> {
         // The error's text could repeat a claim, so it is not passed on.
-        let known: Known = serde_json::from_slice(payload).map_err(|_| invalid("the claims are not what they must be"))?;
+        let Object(known): Object<Known> =
+            serde_json::from_slice(payload).map_err(|_| invalid("the claims are not what they must be"))?;
         if !known.exp.is_none_or(is_date) || !known.nbf.is_none_or(is_date) {
             return Err(invalid("exp or nbf is not a date"));
         }
@@ -116,7 +118,9 @@ impl Claims {
         let fits = expected.is_any()
             || match &self.known.aud {
                 Some(Audience::One(audience)) => expected.allows(audience),
-                Some(Audience::Several(audiences)) => audiences.iter().any(|audience| expected.allows(audience)),
+                Some(Audience::Several(audiences)) => {
+                    audiences.iter().any(|audience| expected.allows(audience))
+                }
                 None => false,
             };
         if fits { Ok(()) } else { Err(invalid("for another audience (aud)")) }
@@ -147,7 +151,7 @@ impl Claims {
         match known.subs.filter(|subs| !subs.is_empty()) {
             Some(listed) => {
                 for (channel, sub) in listed {
-                    subs.push((ChannelName::from(channel), sub.unwrap_or_default().grant()?));
+                    subs.push((ChannelName::from(channel), sub.unwrap_or_default().0.grant()?));
                 }
             }
             None => {
@@ -168,7 +172,10 @@ impl Claims {
         })
     }
 
-    pub(super) fn into_subscription(self, user_claim: Option<&str>) -> Result<SubscriptionClaims, TokenError> {
+    pub(super) fn into_subscription(
+        self,
+        user_claim: Option<&str>,
+    ) -> Result<SubscriptionClaims, TokenError> {
         let user = self.user(user_claim)?;
         let (expire_at, known) = (self.expire_at(), self.known);
         Ok(SubscriptionClaims {
@@ -179,18 +186,18 @@ impl Claims {
                 expire_at,
                 info: payload(known.info, known.b64info)?,
                 data: payload(known.data, known.b64data)?,
-                overrides: known.overrides.unwrap_or_default().into(),
+                overrides: known.overrides.unwrap_or_default().0.into(),
             },
         })
     }
 
     fn user(&self, user_claim: Option<&str>) -> Result<String, TokenError> {
         let Some(name) = user_claim else { return Ok(self.known.sub.clone().unwrap_or_default()) };
-        let all: BTreeMap<String, &RawValue> =
-            serde_json::from_slice(&self.payload).map_err(|_| invalid("the claims are not what they must be"))?;
+        let all: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.payload)
+            .map_err(|_| invalid("the claims are not what they must be"))?;
         let Some(value) = all.get(name) else { return Ok(String::new()) };
-        let user: Option<String> =
-            serde_json::from_str(value.get()).map_err(|_| invalid("the claim that names the user is not text"))?;
+        let user: Option<String> = serde_json::from_str(value.get())
+            .map_err(|_| invalid("the claim that names the user is not text"))?;
         Ok(user.unwrap_or_default())
     }
 
@@ -210,14 +217,14 @@ impl Sub {
             expire_at: 0,
             info: payload(self.info, self.b64info)?,
             data: payload(self.data, self.b64data)?,
-            overrides: self.overrides.unwrap_or_default().into(),
+            overrides: self.overrides.unwrap_or_default().0.into(),
         })
     }
 }
 
 impl From<RawOverrides> for Overrides {
     fn from(raw: RawOverrides) -> Self {
-        let value = |flag: Option<Flag>| flag.map(|flag| flag.value);
+        let value = |flag: Option<Object<Flag>>| flag.map(|Object(flag)| flag.value);
         Self {
             presence: value(raw.presence),
             join_leave: value(raw.join_leave),
@@ -235,7 +242,9 @@ fn is_date(seconds: f64) -> bool {
 /// Bytes in base64 win over JSON, as in the server API.
 fn payload(json: Option<Box<RawValue>>, base64: Option<String>) -> Result<Bytes, TokenError> {
     match (json, base64.filter(|text| !text.is_empty())) {
-        (_, Some(text)) => STANDARD.decode(text).map(Bytes::from).map_err(|_| invalid("a b64 claim is not base64")),
+        (_, Some(text)) => {
+            STANDARD.decode(text).map(Bytes::from).map_err(|_| invalid("a b64 claim is not base64"))
+        }
         (Some(json), None) => Ok(Bytes::copy_from_slice(json.get().as_bytes())),
         (None, None) => Ok(Bytes::new()),
     }

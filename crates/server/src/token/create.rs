@@ -1,8 +1,8 @@
 //! Making tokens, for the command line and for tests: the inverse of what the rest of this module judges.
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair};
-use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
@@ -114,7 +114,8 @@ impl Signer {
                     _ => &signature::RSA_PKCS1_SHA256,
                 };
                 let mut out = vec![0; pair.public_modulus_len()];
-                pair.sign(padding, &SystemRandom::new(), message, &mut out).expect("the buffer has the key's size");
+                pair.sign(padding, &SystemRandom::new(), message, &mut out)
+                    .expect("the buffer has the key's size");
                 out
             }
             Material::Ecdsa(pair) => {

@@ -11,8 +11,9 @@ use tidewire_core::hooks::TokenError;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::keys::{Jwk, Key};
 use super::invalid;
+use super::keys::{Jwk, Key};
+use super::object::Object;
 use crate::config::model::JwksEndpoint;
 use crate::outgoing::{FetchError, Outgoing, Rules};
 
@@ -131,14 +132,15 @@ fn refusal(error: &FetchError) -> TokenError {
 }
 
 fn parse(body: &[u8]) -> Result<HashMap<String, Arc<Key>>, FetchError> {
-    let set: KeySet = serde_json::from_slice(body).map_err(|_| FetchError::Answer("not a set of keys".into()))?;
+    let Object(set): Object<KeySet> =
+        serde_json::from_slice(body).map_err(|_| FetchError::Answer("not a set of keys".into()))?;
     if set.keys.len() > KEYS_MAX {
         return Err(FetchError::Answer(format!("{} keys, the limit is {KEYS_MAX}", set.keys.len())));
     }
     let mut keys: HashMap<String, Option<Arc<Key>>> = HashMap::new();
     for jwk in set.keys {
         // A key of a kind from the future does not spoil the others.
-        let Ok(jwk) = serde_json::from_value::<Jwk>(jwk) else { continue };
+        let Ok(Object(jwk)) = serde_json::from_value::<Object<Jwk>>(jwk) else { continue };
         let Some(kid) = jwk.kid.clone().filter(|kid| !kid.is_empty()) else { continue };
         let Some(key) = Key::from_jwk(&jwk) else { continue };
         // Which of two keys with one id is meant nobody can tell, so neither is.

@@ -8,6 +8,7 @@ use tidewire_core::hooks::TokenError;
 
 use super::invalid;
 use super::keys::{Algorithm, Key};
+use super::object::Object;
 
 /// Largest token looked at.
 const TOKEN_BYTES_MAX: usize = 32 << 10;
@@ -55,7 +56,10 @@ impl<'t> Unverified<'t> {
     /// Takes the token apart.
     pub(super) fn parse(token: &'t str) -> Result<Self, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
-            return Err(TokenError::Invalid(format!("{} bytes, the limit is {TOKEN_BYTES_MAX}", token.len())));
+            return Err(TokenError::Invalid(format!(
+                "{} bytes, the limit is {TOKEN_BYTES_MAX}",
+                token.len()
+            )));
         }
         let not_three = || invalid("not three parts separated by dots");
         let (signed, signature) = token.rsplit_once('.').ok_or_else(not_three)?;
@@ -63,12 +67,14 @@ impl<'t> Unverified<'t> {
         if payload.contains('.') {
             return Err(not_three());
         }
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| invalid("a part is not base64url"));
+        let decode =
+            |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| invalid("a part is not base64url"));
         let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
         if is_too_deep(&header) || is_too_deep(&payload) {
             return Err(invalid("nested too deep"));
         }
-        let header: Header = serde_json::from_slice(&header).map_err(|_| invalid("the header is not what it must be"))?;
+        let Object(header): Object<Header> =
+            serde_json::from_slice(&header).map_err(|_| invalid("the header is not what it must be"))?;
         if header.crit || header.b64 || header.zip {
             return Err(invalid("the header asks for an extension that is not supported"));
         }
@@ -85,7 +91,8 @@ impl<'t> Unverified<'t> {
 
     /// Checks the signature with the keys that may have made it.
     pub(super) fn verify<'k>(self, keys: impl Iterator<Item = &'k Key>) -> Result<Verified, TokenError> {
-        let algorithm = Algorithm::of(&self.header.alg).ok_or_else(|| invalid("no algorithm that is accepted"))?;
+        let algorithm =
+            Algorithm::of(&self.header.alg).ok_or_else(|| invalid("no algorithm that is accepted"))?;
         let mut may = false;
         for key in keys.filter(|key| key.makes(algorithm)) {
             may = true;
@@ -114,7 +121,10 @@ impl Verified {
 
 /// `JWT`, or an access token of RFC 9068; the media type prefix may be left out (RFC 7515 §4.1.9).
 fn is_jwt(typ: &str) -> bool {
-    let typ = typ.get(..12).filter(|prefix| prefix.eq_ignore_ascii_case("application/")).map_or(typ, |_| &typ[12..]);
+    let typ = typ
+        .get(..12)
+        .filter(|prefix| prefix.eq_ignore_ascii_case("application/"))
+        .map_or(typ, |_| &typ[12..]);
     typ.eq_ignore_ascii_case("JWT") || typ.eq_ignore_ascii_case("at+jwt")
 }
 

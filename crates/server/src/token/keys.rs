@@ -136,7 +136,10 @@ impl Key {
     pub(super) fn rsa_from_pem(pem: &str) -> Result<Self, String> {
         let der = public_der(pem, &["PUBLIC KEY", "RSA PUBLIC KEY"])?;
         let parse = |(algorithm, parameters): &(Algorithm, &'static signature::RsaParameters)| {
-            Some((*algorithm, ParsedPublicKey::new(*parameters as &'static dyn VerificationAlgorithm, &der).ok()?))
+            Some((
+                *algorithm,
+                ParsedPublicKey::new(*parameters as &'static dyn VerificationAlgorithm, &der).ok()?,
+            ))
         };
         let keys: Vec<_> = RSA_HASHES.iter().filter_map(parse).collect();
         let (true, Ok(public)) = (keys.len() == RSA_HASHES.len(), RsaPublicKey::from_der(&der)) else {
@@ -162,14 +165,18 @@ impl Key {
     /// A published key that may verify signatures; `None`: it is for something else, or unusable.
     pub(super) fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let verifies = jwk.usage.as_deref().is_none_or(|usage| usage == "sig")
-            && jwk.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|operation| operation == "verify"));
+            && jwk
+                .key_ops
+                .as_ref()
+                .is_none_or(|operations| operations.iter().any(|operation| operation == "verify"));
         if !verifies {
             return None;
         }
         let bytes = |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_deref()?).ok();
         let material = match jwk.kty.as_str() {
             "RSA" => {
-                let strip = |bytes: Vec<u8>| bytes.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
+                let strip =
+                    |bytes: Vec<u8>| bytes.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
                 let (n, e) = (strip(bytes(&jwk.n)?), strip(bytes(&jwk.e)?));
                 if n.len() * 8 < RSA_BITS_MIN || n.len() * 8 > 8192 || e.is_empty() || e.len() > 8 {
                     return None;
@@ -178,7 +185,8 @@ impl Key {
             }
             "EC" => {
                 let curve = jwk.crv.as_deref()?;
-                let (algorithm, _, size, verification) = CURVES.iter().find(|(_, name, ..)| *name == curve)?;
+                let (algorithm, _, size, verification) =
+                    CURVES.iter().find(|(_, name, ..)| *name == curve)?;
                 let (x, y) = (bytes(&jwk.x)?, bytes(&jwk.y)?);
                 if x.len() != *size || y.len() != *size {
                     return None;
@@ -257,7 +265,9 @@ fn public_der(pem: &str, labels: &[&str]) -> Result<Vec<u8>, String> {
     };
     let (label, rest) = rest.split_once("-----").ok_or("the PEM text is cut off")?;
     if label.contains("PRIVATE") {
-        return Err("this is a private key: give the public one, and keep the private one to whoever signs".into());
+        return Err(
+            "this is a private key: give the public one, and keep the private one to whoever signs".into()
+        );
     }
     if !labels.contains(&label) {
         // What stands there may be a mangled secret, so only known words are repeated.

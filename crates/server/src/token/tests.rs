@@ -55,13 +55,17 @@ async fn all_claims_of_a_connection_token_arrive() {
             info: r#"{"name":"A"}"#.into(),
             meta: r#"{"plan":1}"#.into(),
             subs: vec![
-                (channel("a"), SubscribeGrant { expire_at: 0, info: "[1]".into(), data: "hi".into(), overrides }),
+                (
+                    channel("a"),
+                    SubscribeGrant { expire_at: 0, info: "[1]".into(), data: "hi".into(), overrides }
+                ),
                 (channel("b"), SubscribeGrant::default()),
                 (channel("c"), SubscribeGrant::default()),
             ],
         }
     );
-    let token = support::hs256(&json!({"channels": ["x", "y", "x"], "b64info": "aGk=", "info": 1, "subs": {}}));
+    let token =
+        support::hs256(&json!({"channels": ["x", "y", "x"], "b64info": "aGk=", "info": 1, "subs": {}}));
     let claims = connect(&rules(), &token).await.unwrap();
     assert_eq!((claims.user.as_str(), claims.expire_at, &claims.info[..]), ("", 0, &b"hi"[..]));
     let names: Vec<&str> = claims.subs.iter().map(|(channel, _)| channel.as_str()).collect();
@@ -76,7 +80,10 @@ async fn all_claims_of_a_subscription_token_arrive() {
     }));
     let claims = subscribe(&verifier(hmac_rules()), &token).await.unwrap();
     assert_eq!((claims.user.as_str(), claims.channel.as_str(), claims.client.as_str()), ("42", "chat", "c"));
-    assert_eq!((claims.grant.expire_at, &claims.grant.info[..], &claims.grant.data[..]), (NOW + 600, &b"{}"[..], &b"\"d\""[..]));
+    assert_eq!(
+        (claims.grant.expire_at, &claims.grant.info[..], &claims.grant.data[..]),
+        (NOW + 600, &b"{}"[..], &b"\"d\""[..])
+    );
     assert_eq!(claims.grant.overrides.join_leave, Some(true));
 }
 
@@ -135,8 +142,18 @@ async fn audience_and_issuer_are_what_they_must_be() {
         (Expected::Any, exact("i"), json!({"iss": "j"}), false),
         (Expected::Any, exact("i"), json!({}), false),
         (Expected::Any, exact("i"), json!({"iss": ["i"]}), false),
-        (Expected::Any, matches("^https://[a-z]+\\.example\\.com$"), json!({"iss": "https://a.example.com"}), true),
-        (Expected::Any, matches("^https://[a-z]+\\.example\\.com$"), json!({"iss": "https://a.example.com.evil.com"}), false),
+        (
+            Expected::Any,
+            matches("^https://[a-z]+\\.example\\.com$"),
+            json!({"iss": "https://a.example.com"}),
+            true,
+        ),
+        (
+            Expected::Any,
+            matches("^https://[a-z]+\\.example\\.com$"),
+            json!({"iss": "https://a.example.com.evil.com"}),
+            false,
+        ),
         (Expected::Any, Expected::Any, json!({"aud": "x", "iss": "y"}), true),
     ];
     for (audience, issuer, claims, accepted) in table {
@@ -188,12 +205,13 @@ async fn subscription_tokens_with_keys_of_their_own_are_verified_by_those_alone(
 
 #[tokio::test]
 async fn skipping_signatures_skips_nothing_else() {
-    let tokens = Tokens { connection: TokenRules::default(), subscription: None, insecure_skip_signature: true };
+    let tokens =
+        Tokens { connection: TokenRules::default(), subscription: None, insecure_skip_signature: true };
     let verifier = support::verifier_of(tokens);
-    let forged = |claims| support::sign_hmac(Algorithm::Hs256, "anything", claims);
-    assert_eq!(connect(&verifier, &forged(&json!({"sub": "1"}))).await.unwrap().user, "1");
-    assert_eq!(connect(&verifier, &forged(&json!({"exp": 1}))).await, Err(TokenError::Expired));
-    assert!(connect(&verifier, &forged(&json!({"channel": "c"}))).await.is_err());
+    let forged = |claims: serde_json::Value| support::sign_hmac(Algorithm::Hs256, "anything", &claims);
+    assert_eq!(connect(&verifier, &forged(json!({"sub": "1"}))).await.unwrap().user, "1");
+    assert_eq!(connect(&verifier, &forged(json!({"exp": 1}))).await, Err(TokenError::Expired));
+    assert!(connect(&verifier, &forged(json!({"channel": "c"}))).await.is_err());
 }
 
 #[tokio::test]

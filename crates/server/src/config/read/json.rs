@@ -37,7 +37,9 @@ struct CountedBytes<'t> {
 
 impl Read for CountedBytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let (Some((first, rest)), Some(slot)) = (self.left.split_first(), buffer.first_mut()) else { return Ok(0) };
+        let (Some((first, rest)), Some(slot)) = (self.left.split_first(), buffer.first_mut()) else {
+            return Ok(0);
+        };
         *slot = *first;
         self.left = rest;
         if *first == b'\n' {

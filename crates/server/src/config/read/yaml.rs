@@ -62,7 +62,8 @@ impl<'t> Reader<'t> {
             Event::MappingStart(anchor, _) => (self.table(depth)?, anchor),
             Event::Alias(anchor) => {
                 let target = self.anchors.get(&anchor).cloned();
-                let target = target.ok_or(SyntaxError { line, text: "an alias inside its own anchor".into() })?;
+                let target =
+                    target.ok_or(SyntaxError { line, text: "an alias inside its own anchor".into() })?;
                 self.count(size_of(&target), line)?;
                 return Ok(node(target.value, self.file, line));
             }
@@ -144,7 +145,8 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
         "false" | "False" | "FALSE" => return Value::Bool(false),
         _ => {}
     }
-    let radix = |prefix, radix| text.strip_prefix(prefix).and_then(|digits| i64::from_str_radix(digits, radix).ok());
+    let radix =
+        |prefix, radix| text.strip_prefix(prefix).and_then(|digits| i64::from_str_radix(digits, radix).ok());
     if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)).or_else(|| text.parse().ok()) {
         return Value::Integer(number);
     }

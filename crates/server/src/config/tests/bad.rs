@@ -9,7 +9,11 @@ const FILES: [(&str, &str, &str); 66] = [
     (r#"{"foo":1}"#, "foo", "unknown"),
     (r#"{"http_server":{"prt":1}}"#, "http_server.prt", "port"),
     (r#"{"client":{"token":{"hmac_secret":"x"}}}"#, "client.token.hmac_secret", "unknown"),
-    (r#"{"channel":{"namespaces":[{"name":"aa","presance":true}]}}"#, "channel.namespaces[0].presance", "presence"),
+    (
+        r#"{"channel":{"namespaces":[{"name":"aa","presance":true}]}}"#,
+        "channel.namespaces[0].presance",
+        "presence",
+    ),
     (r#"{"engine":{"redis":{"adress":"x"}}}"#, "engine.redis.adress", "address"),
     (r#"{"proxies":[{"name":"a","endpont":"x"}]}"#, "proxies[0].endpont", "endpoint"),
     (r#"{"Client":{}}"#, "Client", "client"),
@@ -40,9 +44,17 @@ const FILES: [(&str, &str, &str); 66] = [
     (r#"{"channel":{"namespaces":["chat"]}}"#, "channel.namespaces[0]", "a table"),
     // Negative numbers and zeros.
     (r#"{"client":{"channel_limit":-1}}"#, "client.channel_limit", "negative"),
-    (r#"{"client":{"token":{"hmac_previous_secret_key_valid_until":-5}}}"#, "client.token.hmac_previous_secret_key_valid_until", "negative"),
+    (
+        r#"{"client":{"token":{"hmac_previous_secret_key_valid_until":-5}}}"#,
+        "client.token.hmac_previous_secret_key_valid_until",
+        "negative",
+    ),
     (r#"{"http_server":{"port":-1}}"#, "http_server.port", "negative"),
-    (r#"{"channel":{"without_namespace":{"history_size":-1,"history_ttl":"1s"}}}"#, "channel.without_namespace.history_size", "negative"),
+    (
+        r#"{"channel":{"without_namespace":{"history_size":-1,"history_ttl":"1s"}}}"#,
+        "channel.without_namespace.history_size",
+        "negative",
+    ),
     (r#"{"http_api":{"max_body_size":0}}"#, "http_api.max_body_size", "unlimited"),
     (r#"{"http_api":{"max_batch_size":0}}"#, "http_api.max_batch_size", "unlimited"),
     (r#"{"reactor":{"threads":0}}"#, "reactor.threads", "unlimited"),
@@ -53,29 +65,77 @@ const FILES: [(&str, &str, &str); 66] = [
     // Words that are none.
     (r#"{"log":{"level":"loud"}}"#, "log.level", "trace"),
     (r#"{"engine":{"type":"postgres"}}"#, "engine.type", "memory"),
-    (r#"{"channel":{"without_namespace":{"subscription_type":"queue"}}}"#, "channel.without_namespace.subscription_type", "stream"),
-    (r#"{"channel":{"without_namespace":{"force_recovery_mode":"all"}}}"#, "channel.without_namespace.force_recovery_mode", "cache"),
+    (
+        r#"{"channel":{"without_namespace":{"subscription_type":"queue"}}}"#,
+        "channel.without_namespace.subscription_type",
+        "stream",
+    ),
+    (
+        r#"{"channel":{"without_namespace":{"force_recovery_mode":"all"}}}"#,
+        "channel.without_namespace.force_recovery_mode",
+        "cache",
+    ),
     (r#"{"channel":{"publication_data_format":"xml"}}"#, "channel.publication_data_format", "json_object"),
     (r#"{"http_api":{"error_mode":"http"}}"#, "http_api.error_mode", "transport"),
     // Keys that do not fit each other.
     (r#"{"client":{"ping_interval":"5s"}}"#, "client.pong_timeout", "less than"),
     (r#"{"client":{"ping_interval":"8s","pong_timeout":"8s"}}"#, "client.pong_timeout", "less than"),
-    (r#"{"channel":{"without_namespace":{"history_size":5}}}"#, "channel.without_namespace.history_size", "history_ttl"),
-    (r#"{"channel":{"without_namespace":{"history_ttl":"5s"}}}"#, "channel.without_namespace.history_ttl", "history_size"),
-    (r#"{"channel":{"without_namespace":{"history_size":5,"history_ttl":"1500ms"}}}"#, "channel.without_namespace.history_ttl", "whole seconds"),
-    (r#"{"channel":{"without_namespace":{"history_size":5,"history_ttl":"721h"}}}"#, "channel.without_namespace.history_ttl", "channel.history_meta_ttl"),
-    (r#"{"channel":{"without_namespace":{"force_recovery":true}}}"#, "channel.without_namespace.force_recovery", "needs"),
-    (r#"{"channel":{"without_namespace":{"history_size":1,"history_ttl":"1s","force_recovery":true,"auto_cache_recover":true}}}"#, "channel.without_namespace.auto_cache_recover", "cache"),
-    (r#"{"client":{"subscribe_to_user_personal_channel":{"enabled":true,"single_connection":true}}}"#, "client.subscribe_to_user_personal_channel.single_connection", "presence"),
-    (r#"{"client":{"subscribe_to_user_personal_channel":{"enabled":true,"personal_channel_namespace":"zz"}}}"#, "client.subscribe_to_user_personal_channel.personal_channel_namespace", "no namespace"),
+    (
+        r#"{"channel":{"without_namespace":{"history_size":5}}}"#,
+        "channel.without_namespace.history_size",
+        "history_ttl",
+    ),
+    (
+        r#"{"channel":{"without_namespace":{"history_ttl":"5s"}}}"#,
+        "channel.without_namespace.history_ttl",
+        "history_size",
+    ),
+    (
+        r#"{"channel":{"without_namespace":{"history_size":5,"history_ttl":"1500ms"}}}"#,
+        "channel.without_namespace.history_ttl",
+        "whole seconds",
+    ),
+    (
+        r#"{"channel":{"without_namespace":{"history_size":5,"history_ttl":"721h"}}}"#,
+        "channel.without_namespace.history_ttl",
+        "channel.history_meta_ttl",
+    ),
+    (
+        r#"{"channel":{"without_namespace":{"force_recovery":true}}}"#,
+        "channel.without_namespace.force_recovery",
+        "needs",
+    ),
+    (
+        r#"{"channel":{"without_namespace":{"history_size":1,"history_ttl":"1s","force_recovery":true,"auto_cache_recover":true}}}"#,
+        "channel.without_namespace.auto_cache_recover",
+        "cache",
+    ),
+    (
+        r#"{"client":{"subscribe_to_user_personal_channel":{"enabled":true,"single_connection":true}}}"#,
+        "client.subscribe_to_user_personal_channel.single_connection",
+        "presence",
+    ),
+    (
+        r#"{"client":{"subscribe_to_user_personal_channel":{"enabled":true,"personal_channel_namespace":"zz"}}}"#,
+        "client.subscribe_to_user_personal_channel.personal_channel_namespace",
+        "no namespace",
+    ),
     (r#"{"shutdown":{"timeout":"5s","spread":"6s"}}"#, "shutdown.spread", "less than"),
-    (r#"{"client":{"token":{"audience":"a","audience_regex":"a"}}}"#, "client.token.audience_regex", "keep one"),
+    (
+        r#"{"client":{"token":{"audience":"a","audience_regex":"a"}}}"#,
+        "client.token.audience_regex",
+        "keep one",
+    ),
     (r#"{"websocket":{"handler_prefix":"/api"}}"#, "http_api.handler_prefix", "already"),
     // Names and patterns.
     (r#"{"channel":{"namespaces":[{"name":"aa"},{"name":"aa"}]}}"#, "channel.namespaces[1].name", "another"),
     (r#"{"channel":{"namespaces":[{"presence":true}]}}"#, "channel.namespaces[0].name", "needs a name"),
     (r#"{"channel":{"namespaces":[{"name":"a b"}]}}"#, "channel.namespaces[0].name", "not a name"),
-    (r#"{"channel":{"without_namespace":{"channel_regex":"(["}}}"#, "channel.without_namespace.channel_regex", "regular expression"),
+    (
+        r#"{"channel":{"without_namespace":{"channel_regex":"(["}}}"#,
+        "channel.without_namespace.channel_regex",
+        "regular expression",
+    ),
     (r#"{"client":{"user_id_http_header":"X User"}}"#, "client.user_id_http_header", "header"),
 ];
 
@@ -86,8 +146,13 @@ fn bad_c2_files_are_refused_and_the_key_is_named() {
         let problem = report.errors().find(|problem| problem.key == key);
         let problem = problem.unwrap_or_else(|| panic!("{text}: {key} is not named in {report}"));
         assert!(problem.text.contains(words), "{text}: {problem}");
-        assert!(problem.to_string().contains("config.json:1: ") || problem.key == "client.pong_timeout"
-            || problem.key == "http_api.handler_prefix" || problem.key == "channel.namespaces[0].name", "{problem}");
+        assert!(
+            problem.to_string().contains("config.json:1: ")
+                || problem.key == "client.pong_timeout"
+                || problem.key == "http_api.handler_prefix"
+                || problem.key == "channel.namespaces[0].name",
+            "{problem}"
+        );
     }
 }
 
@@ -95,11 +160,19 @@ fn bad_c2_files_are_refused_and_the_key_is_named() {
 fn bad_c2_keys_for_tokens_are_refused() {
     let table = [
         ("rsa_public_key", "text", "-----BEGIN PUBLIC KEY-----"),
-        ("rsa_public_key", "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----", "private key"),
+        (
+            "rsa_public_key",
+            "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----",
+            "private key",
+        ),
         ("rsa_public_key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "not an RSA"),
         ("rsa_public_key", "-----BEGIN PUBLIC KEY-----\n????\n-----END PUBLIC KEY-----", "damaged"),
         ("rsa_public_key", "-----BEGIN PUBLIC KEY-----", "cut off"),
-        ("ecdsa_public_key", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "found a certificate"),
+        (
+            "ecdsa_public_key",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+            "found a certificate",
+        ),
         ("ecdsa_public_key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "P-256"),
         ("jwks_public_endpoint", "http://keys.example.com/jwks", "https"),
         ("jwks_public_endpoint", "ftp://keys.example.com", "https"),
@@ -114,7 +187,10 @@ fn bad_c2_keys_for_tokens_are_refused() {
         for (name, value, words) in table {
             let text = serde_json::json!({"client":{section:{name:value}}}).to_string();
             let told = errors(&refused(&text)).join("\n");
-            assert!(told.contains(&format!("client.{section}.{name}")) && told.contains(words), "{text}: {told}");
+            assert!(
+                told.contains(&format!("client.{section}.{name}")) && told.contains(words),
+                "{text}: {told}"
+            );
         }
     }
 }
@@ -140,16 +216,23 @@ fn bad_c2_secret_files_are_refused() {
         assert!(told.contains("http_api.key_file") && told.contains(words), "{told}");
     }
     let good = file("good", "0123456789abcdef0123456789abcdef", 0o640);
-    let both = format!(r#"{{"client":{{"token":{{"hmac_secret_key":"x","hmac_secret_key_file":{good:?}}}}}}}"#);
+    let both =
+        format!(r#"{{"client":{{"token":{{"hmac_secret_key":"x","hmac_secret_key_file":{good:?}}}}}}}"#);
     assert!(errors(&refused(&both)).join("\n").contains("keep one of them"));
 }
 
 #[test]
 fn bad_c2_example_and_short_secrets_are_warned_of() {
-    for (secret, words) in [("secret", "documentation"), ("bbe7d157-a253-4094-9759-06a8236543f9", "documentation"),
-        ("<your secret here, please>", "documentation"), ("0123456789abcdef0123456789abcde", "31 bytes")] {
-        let (_, report) = super::accepted(&format!(r#"{{"client":{{"token":{{"hmac_secret_key":"{secret}"}}}}}}"#));
-        let told: Vec<_> = report.warnings().filter(|problem| problem.key == "client.token.hmac_secret_key").collect();
+    for (secret, words) in [
+        ("secret", "documentation"),
+        ("bbe7d157-a253-4094-9759-06a8236543f9", "documentation"),
+        ("<your secret here, please>", "documentation"),
+        ("0123456789abcdef0123456789abcde", "31 bytes"),
+    ] {
+        let (_, report) =
+            super::accepted(&format!(r#"{{"client":{{"token":{{"hmac_secret_key":"{secret}"}}}}}}"#));
+        let told: Vec<_> =
+            report.warnings().filter(|problem| problem.key == "client.token.hmac_secret_key").collect();
         assert!(told.len() == 1 && told[0].text.contains(words), "{told:?}");
         assert!(secret == "secret" || !told[0].text.contains(secret), "{told:?}");
     }
@@ -209,6 +292,9 @@ fn bad_c2_deep_and_growing_files_are_refused() {
 fn bad_c2_a_key_that_stands_twice_is_refused() {
     let report = refused("{\"client\":{\"insecure\":false,\n\"insecure\":true}}");
     let told = errors(&report).join("\n");
-    assert!(told.contains("config.json:2: client.insecure: set twice, first at") && told.contains(":1"), "{told}");
+    assert!(
+        told.contains("config.json:2: client.insecure: set twice, first at") && told.contains(":1"),
+        "{told}"
+    );
     assert!(from_text("a.yaml", "client:\n  insecure: false\n  insecure: true\n").is_err());
 }

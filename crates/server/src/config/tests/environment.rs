@@ -3,7 +3,8 @@
 use super::{Config, Report, Sources, errors, fixture, load};
 
 fn with(variables: &[(&str, &str)]) -> Result<(Config, Report), Report> {
-    let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let environment =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     load(&Sources { environment, ..Sources::default() })
 }
 
@@ -55,7 +56,9 @@ fn lists_of_named_tables_have_three_forms() {
         ("TIDEWIRE_CHANNEL_NAMESPACES_NEWS_PRESENCE", "1"),
         ("TIDEWIRE_CLIENT_ALLOWED_ORIGINS", r#"["https://a.com"]"#),
     ]);
-    assert!(config.core.channel.namespaces["chat"].presence && config.core.channel.namespaces["news"].presence);
+    assert!(
+        config.core.channel.namespaces["chat"].presence && config.core.channel.namespaces["news"].presence
+    );
     assert_eq!(config.admission.allowed_origins, ["https://a.com"]);
 }
 
@@ -63,7 +66,8 @@ fn lists_of_named_tables_have_three_forms() {
 fn a_member_of_a_list_from_a_file_can_be_changed() {
     let environment = vec![("TIDEWIRE_CHANNEL_NAMESPACES_CHAT_HISTORY_SIZE".to_owned(), "7".to_owned())];
     let file = Some(fixture("centrifugo-config.json"));
-    let (config, _) = load(&Sources { file, environment, ..Sources::default() }).unwrap_or_else(|report| panic!("{report}"));
+    let (config, _) = load(&Sources { file, environment, ..Sources::default() })
+        .unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(config.core.channel.namespaces["chat"].history.unwrap().size, 7);
 }
 
@@ -74,7 +78,8 @@ fn ours_wins_over_theirs_and_flags_win_over_both() {
     let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let flags = vec![("http_server.port".to_owned(), "3".to_owned(), "--port".to_owned())];
     let file = Some(fixture("centrifugo-config.json"));
-    let (config, _) = load(&Sources { file, environment, flags, ..Sources::default() }).unwrap_or_else(|report| panic!("{report}"));
+    let (config, _) = load(&Sources { file, environment, flags, ..Sources::default() })
+        .unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(config.http_server.external.port, 3);
 }
 
@@ -88,7 +93,8 @@ fn unknown_variables_are_warned_of_and_no_more() {
         ("TIDEWIRE_API_KEY", "x"),
         ("PATH", "/bin"),
     ]);
-    let told: Vec<String> = report.warnings().map(ToString::to_string).filter(|told| told.contains("no such key")).collect();
+    let told: Vec<String> =
+        report.warnings().map(ToString::to_string).filter(|told| told.contains("no such key")).collect();
     assert_eq!(told.len(), 3, "{told:#?}");
     assert!(told.iter().any(|told| told.contains("did you mean CENTRIFUGO_CLIENT_INSECURE?")));
 }
@@ -106,14 +112,17 @@ fn bad_c2_values_of_variables_are_refused_with_the_variable() {
         ("TIDEWIRE_LOG_LEVEL", "loud"),
     ];
     for (name, value) in table {
-        let told = errors(&with(&[(name, value)]).err().unwrap_or_else(|| panic!("accepted {name}={value}"))).join("\n");
+        let told = errors(&with(&[(name, value)]).err().unwrap_or_else(|| panic!("accepted {name}={value}")))
+            .join("\n");
         assert!(told.contains(&format!("environment variable {name}: ")), "{told}");
     }
 }
 
 #[test]
 fn bad_c2_flags_are_refused_with_the_flag() {
-    for (path, value) in [("http_server.port", "x"), ("http_server.prt", "1"), ("channel.namespaces[].name", "x")] {
+    for (path, value) in
+        [("http_server.port", "x"), ("http_server.prt", "1"), ("channel.namespaces[].name", "x")]
+    {
         let flags = vec![(path.to_owned(), value.to_owned(), "--set".to_owned())];
         let report = load(&Sources { flags, ..Sources::default() }).err().unwrap();
         assert!(errors(&report)[0].contains("flag --set: "), "{report}");

@@ -6,8 +6,8 @@ use serde_json::json;
 use tidewire_core::hooks::TokenError;
 
 use super::super::Algorithm;
-use super::support::{self, ALL, NOW, Pair, SECRET, connect, signed, subscribe, verifier, with_header};
 use super::hmac_rules;
+use super::support::{self, ALL, NOW, Pair, SECRET, connect, signed, subscribe, verifier, with_header};
 use crate::config::model::TokenRules;
 
 const CLAIMS: &str = r#"{"sub":"42"}"#;
@@ -39,7 +39,9 @@ async fn refused(rules: &TokenRules, token: &str, what: &str) {
     let verifier = verifier(rules.clone());
     for told in [connect(&verifier, token).await.err(), subscribe(&verifier, token).await.err()] {
         match told {
-            Some(TokenError::Invalid(text)) => assert!(!text.contains("42"), "{what}: {text} repeats a claim"),
+            Some(TokenError::Invalid(text)) => {
+                assert!(!text.contains("42"), "{what}: {text} repeats a claim")
+            }
             other => panic!("{what}: {other:?}"),
         }
     }
@@ -62,8 +64,14 @@ async fn bad_j1_algorithms_are_refused() {
         let der = STANDARD.decode(&body).unwrap();
         let jwk = pair.jwk.to_string();
         let (trimmed, crlf) = (pair.public.trim_end(), pair.public.replace('\n', "\r\n"));
-        let secrets: [&[u8]; 6] =
-            [pair.public.as_bytes(), trimmed.as_bytes(), crlf.as_bytes(), body.as_bytes(), &der, jwk.as_bytes()];
+        let secrets: [&[u8]; 6] = [
+            pair.public.as_bytes(),
+            trimmed.as_bytes(),
+            crlf.as_bytes(),
+            body.as_bytes(),
+            &der,
+            jwk.as_bytes(),
+        ];
         for (index, secret) in secrets.into_iter().enumerate() {
             let token = signed(br#"{"alg":"HS256"}"#, CLAIMS.as_bytes(), secret);
             tokens.push((token, format!("{family} public key as HMAC secret, form {index}")));
@@ -72,7 +80,10 @@ async fn bad_j1_algorithms_are_refused() {
     // A lawful signature under another algorithm's name, also of families that are not accepted.
     let lawful = world.rsa.sign(&json!({"sub": "42"}));
     let signature = lawful.rsplit_once('.').unwrap().1;
-    for name in ["PS256", "PS384", "PS512", "RS384", "RS512", "RS1", "ES256", "ES256K", "HS256", "EdDSA", "rs256", "RSA-OAEP", "dir"] {
+    for name in [
+        "PS256", "PS384", "PS512", "RS384", "RS512", "RS1", "ES256", "ES256K", "HS256", "EdDSA", "rs256",
+        "RSA-OAEP", "dir",
+    ] {
         let header = part(&json!({"alg": name}).to_string());
         tokens.push((format!("{header}.{}.{signature}", part(CLAIMS)), format!("RS256 signature as {name}")));
     }
@@ -86,15 +97,24 @@ async fn bad_j1_algorithms_are_refused() {
     for algorithm in ALL {
         let other = Pair::new(algorithm);
         let token = match algorithm {
-            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
-                support::sign_hmac(algorithm, "a-secret-that-is-not-the-configured-one", &json!({"sub": "42"}))
-            }
+            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => support::sign_hmac(
+                algorithm,
+                "a-secret-that-is-not-the-configured-one",
+                &json!({"sub": "42"}),
+            ),
             _ => other.sign(&json!({"sub": "42"})),
         };
         tokens.push((token, format!("another key, {algorithm:?}")));
     }
     // Not a name.
-    for header in [r#"{"alg":["HS256"]}"#, r#"{"alg":{"a":1}}"#, r#"{"alg":256}"#, r#"{"alg":null}"#, r#"{"alg":true}"#, "{}"] {
+    for header in [
+        r#"{"alg":["HS256"]}"#,
+        r#"{"alg":{"a":1}}"#,
+        r#"{"alg":256}"#,
+        r#"{"alg":null}"#,
+        r#"{"alg":true}"#,
+        "{}",
+    ] {
         tokens.push((with_header(header, CLAIMS), header.to_owned()));
     }
     assert!(tokens.len() >= 45);
@@ -249,7 +269,7 @@ async fn bad_j3_claims_are_refused() {
         "\"42\"",
         "",
         "{",
-        r#"{"sub":"a"} "#.trim_end_matches('}'),
+        r#"{"sub":"a""#,
         r#"{"sub":"a"}x"#,
     ];
     for claims in connection {
@@ -272,7 +292,8 @@ async fn bad_j3_claims_are_refused() {
         let told = subscribe(&verifier(hmac_rules()), &with_header(r#"{"alg":"HS256"}"#, claims)).await;
         assert!(matches!(told, Err(TokenError::Invalid(_))), "{claims}: {told:?}");
     }
-    for claims in [r#"{"channel":"a","exp":1}"#.to_owned(), format!(r#"{{"channel":"a","nbf":{}}}"#, NOW + 1)] {
+    for claims in [r#"{"channel":"a","exp":1}"#.to_owned(), format!(r#"{{"channel":"a","nbf":{}}}"#, NOW + 1)]
+    {
         let told = subscribe(&verifier(hmac_rules()), &with_header(r#"{"alg":"HS256"}"#, &claims)).await;
         assert_eq!(told, Err(TokenError::Expired), "{claims}");
     }
@@ -283,7 +304,8 @@ async fn bad_j4_shapes_are_refused() {
     let good = support::hs256(&json!({"sub": "42"}));
     let [header, claims, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
     let padded = |text: &str| URL_SAFE.encode(URL_SAFE_NO_PAD.decode(text).unwrap());
-    let deep = |open: &str, close: &str| format!(r#"{{"info":{}1{}}}"#, open.repeat(1000), close.repeat(1000));
+    let deep =
+        |open: &str, close: &str| format!(r#"{{"info":{}1{}}}"#, open.repeat(1000), close.repeat(1000));
     let shapes = [
         String::new(),
         ".".into(),
@@ -304,7 +326,7 @@ async fn bad_j4_shapes_are_refused() {
         format!("{good}\n"),
         format!("{header}. {claims}.{signature}"),
         format!("{good}="),
-        format!("{}.{claims}.{signature}", padded(header)),
+        format!("{header}=.{claims}.{signature}"),
         format!("{header}.{claims}.{}", padded(signature)),
         format!("{header}.{claims}.{}", signature.replace(['-', '_'], "+")) + "+",
         format!("{header}.{claims}.{}", &signature[1..]),

@@ -28,7 +28,9 @@ fn cases() -> Vec<Case> {
     let case = |(ours, theirs): (Algorithm, jsonwebtoken::Algorithm)| {
         let pair = Pair::new(ours);
         let key = match ours {
-            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => DecodingKey::from_secret(support::SECRET.as_bytes()),
+            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
+                DecodingKey::from_secret(support::SECRET.as_bytes())
+            }
             Algorithm::Rs256 | Algorithm::Rs512 => DecodingKey::from_rsa_pem(pair.public.as_bytes()).unwrap(),
             _ => DecodingKey::from_ec_pem(pair.public.as_bytes()).unwrap(),
         };

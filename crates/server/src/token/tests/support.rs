@@ -88,7 +88,12 @@ impl Pair {
         let pem = |label: &str, der: &[u8]| {
             format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
         };
-        Self { algorithm, private: Secret::new(pem("PRIVATE KEY", private)), public: pem("PUBLIC KEY", public), jwk }
+        Self {
+            algorithm,
+            private: Secret::new(pem("PRIVATE KEY", private)),
+            public: pem("PUBLIC KEY", public),
+            jwk,
+        }
     }
 
     /// The published key under an id.
