@@ -1,8 +1,8 @@
 //! Sends every WebSocket message back, over the same listener, upgrade, reactor and codec as the server: for RFC 6455
 //! test suites.
 //!
-//! `cargo run -p tidewire-transport --example echo -- [ADDRESS] [--message-bytes-max N] [--control-frames-max N]`
-//! prints the address it listens on and runs until it is ended.
+//! `cargo run -p tidewire-transport --example echo -- [ADDRESS] [--message-bytes-max N] [--control-frames-max N]
+//! [--tls CERTIFICATE_FILE KEY_FILE]` prints the address it listens on and runs until it is ended.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::routing::any;
 use tidewire_engine::SystemClock;
 use tidewire_transport::{
-    HttpOptions, Listener, OriginPolicy, ReactorOptions, Reactors, WebSocketEndpoint, WebSocketOptions,
+    HttpOptions, Listener, OriginPolicy, ReactorOptions, Reactors, WebSocketEndpoint, WebSocketOptions, serve,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ mod echo;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut address = "127.0.0.1:0".parse()?;
     let mut options = ReactorOptions::default();
+    let mut tls = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -30,6 +31,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             "--control-frames-max" => {
                 options.limits.control_frames_max = arguments.next().ok_or("a number is missing")?.parse()?;
+            }
+            "--tls" => {
+                let certificate = std::fs::read(arguments.next().ok_or("a file is missing")?)?;
+                let key = std::fs::read(arguments.next().ok_or("a file is missing")?)?;
+                tls = Some(serve::tls::server_config(&certificate, &key)?);
             }
             other => address = other.parse()?,
         }
@@ -43,7 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = Router::new().fallback(any(move |request: axum::extract::Request| async move {
         endpoint.upgrade(request).map(Body::from)
     }));
-    let listener = Listener::bind(address, None, HttpOptions::default()).await?;
+    let listener = Listener::bind(address, tls, HttpOptions::default()).await?;
     println!("{}", listener.local_addr()?);
     listener.serve(app, CancellationToken::new()).await;
     Ok(())

@@ -1,5 +1,7 @@
 //! Out of file descriptors. Alone in its file, since the limit is the process's.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
 mod support;
 
 use std::time::Instant;

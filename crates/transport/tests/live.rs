@@ -1,5 +1,7 @@
 //! Real sockets: lawful clients, ours and tungstenite's.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
 mod support;
 
 use std::sync::Arc;

@@ -59,7 +59,9 @@ fn config(
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Pair)?;
     let builder = match authorities_pem {
-        Some(pem) => builder.with_client_cert_verifier(client_verifier(pem, provider).map_err(TlsError::Authorities)?),
+        Some(pem) => {
+            builder.with_client_cert_verifier(client_verifier(pem, provider).map_err(TlsError::Authorities)?)
+        }
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;

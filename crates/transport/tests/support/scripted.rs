@@ -57,7 +57,7 @@ impl Scripted {
         self.ready.push_back(key);
     }
 
-    fn to_all(&mut self) {
+    fn push_to_all(&mut self) {
         let frame = server_frame(Opcode::Text, b"to all");
         for (slot, connection) in &mut self.connections {
             connection.outbox.push(frame.clone());
@@ -98,7 +98,7 @@ impl Driven for Scripted {
                 }
                 self.ready.push_back(key);
             }
-            (Some("all"), None, None) => self.to_all(),
+            (Some("all"), None, None) => self.push_to_all(),
             (Some("hold"), None, None) => self.connections[key.index()].held = true,
             _ => self.echo(key, kind, &payload),
         }
