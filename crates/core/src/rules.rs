@@ -35,7 +35,7 @@ impl ChannelNamespaces {
     ///
     /// # Errors
     /// [`ErrorCode::UnknownChannel`] if its namespace is not configured.
-    pub(crate) fn rules(&self, channel: &str) -> Result<&Arc<ChannelOptions>, ErrorCode> {
+    pub fn rules(&self, channel: &str) -> Result<&Arc<ChannelOptions>, ErrorCode> {
         match self.parts(channel).namespace {
             None => Ok(&self.without_namespace),
             Some(namespace) => self.namespaces.get(namespace).ok_or(ErrorCode::UnknownChannel),

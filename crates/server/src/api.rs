@@ -27,7 +27,6 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tidewire::Tidewire;
 
 use crate::config::model::HttpApi;
-use failure::Failure;
 use key::Keys;
 use method::Method;
 
@@ -75,10 +74,7 @@ impl Api {
     /// Its routes below `path`.
     pub fn router(self: Arc<Self>, path: &str) -> Router {
         let root = if path == "/" { "" } else { path };
-        Router::new()
-            .route(path, any(lines))
-            .route(&format!("{root}/{{method}}"), any(one))
-            .with_state(self)
+        Router::new().route(path, any(lines)).route(&format!("{root}/{{method}}"), any(one)).with_state(self)
     }
 
     /// Everything that is checked before a body is read.
@@ -118,13 +114,14 @@ async fn one(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Req
         return Refused::Unknown.into_response();
     };
     let by_status = api.transport_errors(request.headers());
-    let answered = async {
+    let answered: Result<method::Outcome, Refused> = async {
         api.admit(&request)?;
         let body = api.body(request).await?;
         let call = method.decode(&body).map_err(|_| Refused::Body)?;
         Ok(api.calls.count(method, call.run(&api.tidewire, &api.limits).await))
-    };
-    match answered.await {
+    }
+    .await;
+    match answered {
         Ok(Ok(result)) => json(StatusCode::OK, result.into_whole()),
         Ok(Err(failure)) if by_status => json(failure.status(), failure.to_json()),
         Ok(Err(failure)) => json(StatusCode::OK, failure.to_wrapped_json()),

@@ -8,7 +8,11 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::model::{Log, LogLevel};
 
@@ -22,12 +26,13 @@ pub fn start(log: &Log) -> io::Result<()> {
         None => Sink::Standard,
     };
     let for_people = log.file.is_none() && io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(level(log.level))
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(Lines { sink: Arc::new(Mutex::new(sink)) });
-    let started = if for_people { lines.try_init() } else { lines.json().flatten_event(true).try_init() };
+    let writer = Lines { sink: Arc::new(Mutex::new(sink)) };
+    let lines = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).with_writer(writer);
+    let lines = if for_people { lines.boxed() } else { lines.json().flatten_event(true).boxed() };
+    let level = level(log.level);
+    // Ours alone in detail: what other crates write at the finer levels may quote headers and bodies.
+    let which = Targets::new().with_target("tidewire", level).with_default(level.min(LevelFilter::WARN));
+    let started = tracing_subscriber::registry().with(lines.with_filter(which)).try_init();
     started.map_err(|error| io::Error::other(error.to_string()))
 }
 
@@ -86,7 +91,9 @@ fn one_line(line: &[u8]) -> Vec<u8> {
     let mut out = String::with_capacity(line.len());
     for c in text.chars() {
         // Also what some viewers take for the end of a line, or for a change of direction.
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);

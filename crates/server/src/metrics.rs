@@ -34,22 +34,20 @@ const COUNTERS: [(&str, &str, fn(&Metrics) -> u64); 14] = [
     ("tidewire_publications", "Publications received from the engine", |m| m.publications.total()),
     ("tidewire_deliveries", "Messages put into the outboxes of clients", |m| m.deliveries.total()),
     ("tidewire_disconnects", "Connections closed by the node", |m| m.disconnects.total()),
-    ("tidewire_slow_consumers", "Connections closed because they read too slowly", |m| m.slow_consumers.total()),
-    (
-        "tidewire_insufficient_states",
-        "Subscriptions ended because continuity could not be promised",
-        |m| m.insufficient_states.total(),
-    ),
+    ("tidewire_slow_consumers", "Connections closed because they read too slowly", |m| {
+        m.slow_consumers.total()
+    }),
+    ("tidewire_insufficient_states", "Subscriptions ended because continuity could not be promised", |m| {
+        m.insufficient_states.total()
+    }),
     (
         "tidewire_inbox_overflows",
         "Broadcasts a reactor could not take; subscribers with a position were told",
         |m| m.inbox_overflows.total(),
     ),
-    (
-        "tidewire_contained_panics",
-        "Panics contained in one connection; anything but 0 is a bug",
-        |m| m.contained_panics.total(),
-    ),
+    ("tidewire_contained_panics", "Panics contained in one connection; anything but 0 is a bug", |m| {
+        m.contained_panics.total()
+    }),
 ];
 
 /// What there is now.
@@ -77,7 +75,11 @@ struct Server {
 /// Routes for Prometheus at `path`.
 pub fn router(path: &str, tidewire: Tidewire, api: Arc<Api>, insecure_options: usize) -> Router {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Server { tidewire, api, insecure_options: insecure_options as u64 }));
+    registry.register_collector(Box::new(Server {
+        tidewire,
+        api,
+        insecure_options: insecure_options as u64,
+    }));
     let registry = Arc::new(registry);
     let scrape = async move || {
         let mut text = String::new();

@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tidewire_core::hooks::{
-    ConnectEvent, ConnectGrant, DisconnectEvent, Hook, HookResult, Hooks, MessageEvent, NoTokens, PublishEvent,
-    PublishGrant, RefreshEvent, RefreshGrant, RpcEvent, SubRefreshEvent, SubscribeEvent, SubscribeGrant, TokenVerifier,
+    ConnectEvent, ConnectGrant, DisconnectEvent, Hook, HookResult, Hooks, MessageEvent, NoTokens,
+    PublishEvent, PublishGrant, RefreshEvent, RefreshGrant, RpcEvent, SubRefreshEvent, SubscribeEvent,
+    SubscribeGrant, TokenVerifier,
 };
 use tidewire_core::options::{ClientOptions, Options};
 use tidewire_core::{Node, Parts, Worker};

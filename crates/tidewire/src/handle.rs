@@ -56,10 +56,7 @@ pub(crate) struct Inner {
 impl Default for Shutdown {
     /// At once, with five seconds for the closing handshakes.
     fn default() -> Self {
-        Self {
-            spread: Duration::ZERO,
-            timeout: Duration::from_secs(5),
-        }
+        Self { spread: Duration::ZERO, timeout: Duration::from_secs(5) }
     }
 }
 
@@ -88,16 +85,7 @@ impl Inner {
         let tasks = TaskTracker::new();
         tasks.spawn_on(background::run(Arc::clone(&node), embedded, stop.clone()), &runtime);
         tasks.close();
-        Arc::new(Self {
-            node,
-            reactors,
-            endpoint,
-            websocket_path,
-            procedures,
-            runtime,
-            stop,
-            tasks,
-        })
+        Arc::new(Self { node, reactors, endpoint, websocket_path, procedures, runtime, stop, tasks })
     }
 }
 
@@ -245,7 +233,13 @@ impl Tidewire {
 
     /// Sets when connections expire (Unix seconds, 0: never) and, if given, what others see of them; or expires them now.
     /// Returns how many were addressed.
-    pub async fn refresh(&self, target: &Target, expired: bool, expire_at: i64, info: Option<Bytes>) -> usize {
+    pub async fn refresh(
+        &self,
+        target: &Target,
+        expired: bool,
+        expire_at: i64,
+        info: Option<Bytes>,
+    ) -> usize {
         self.0.node.refresh(target, expired, expire_at, info).await
     }
 

@@ -46,8 +46,8 @@ pub use handle::{Shutdown, Tidewire, WeakTidewire};
 
 pub use tidewire_core::hooks::{
     self, ClientContext, ConnectEvent, ConnectGrant, DisconnectEvent, HookResult, MessageEvent, PublishEvent,
-    PublishGrant, RefreshEvent, RefreshGrant, Refusal, RpcEvent, SubRefreshEvent, SubscribeEvent, SubscribeGrant,
-    TokenVerifier,
+    PublishGrant, RefreshEvent, RefreshGrant, Refusal, RpcEvent, SubRefreshEvent, SubscribeEvent,
+    SubscribeGrant, TokenVerifier,
 };
 pub use tidewire_core::metrics::{self, Metrics};
 pub use tidewire_core::options::{self, Options};
@@ -55,5 +55,7 @@ pub use tidewire_core::{NodeInfo, PublishOptions, Target};
 pub use tidewire_engine as engine;
 pub use tidewire_engine::{EngineError, History, PresenceStats, Published};
 pub use tidewire_protocol as protocol;
-pub use tidewire_protocol::{ChannelName, ClientInfo, Disconnect, Epoch, ErrorCode, StreamPosition, Unsubscribed};
+pub use tidewire_protocol::{
+    ChannelName, ClientInfo, Disconnect, Epoch, ErrorCode, StreamPosition, Unsubscribed,
+};
 pub use tidewire_transport as transport;

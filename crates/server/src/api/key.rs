@@ -95,7 +95,16 @@ mod tests {
             assert!(!admits("k1", &[("x-api-key", wrong)], Some("api_key=k1")), "{wrong:?}");
             assert!(!admits("k1", &[("authorization", &format!("apikey x{wrong}"))], None), "{wrong:?}");
         }
-        for query in ["", "api_key", "api_key=", "api_key=k1%00", "api_key=k1%20", "api_key=+k1", "API_KEY=k1", "xapi_key=k1"] {
+        for query in [
+            "",
+            "api_key",
+            "api_key=",
+            "api_key=k1%00",
+            "api_key=k1%20",
+            "api_key=+k1",
+            "API_KEY=k1",
+            "xapi_key=k1",
+        ] {
             assert!(!admits("k1", &[], Some(query)), "{query}");
         }
         assert!(!admits("k1", &[("authorization", "k1")], None));

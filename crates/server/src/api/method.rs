@@ -8,8 +8,8 @@ use super::batch::Batch;
 use super::failure::Failure;
 use super::request::{self, read, target};
 use super::result::{
-    Answer, ChannelsResult, HistoryResult, InfoResult, NodeResult, PresenceResult, PresenceStatsResult, ProcessResult,
-    PublishResult, RpcResult,
+    Answer, ChannelsResult, HistoryResult, InfoResult, NodeResult, PresenceResult, PresenceStatsResult,
+    ProcessResult, PublishResult, RpcResult,
 };
 use crate::metrics::process::Process;
 
@@ -170,7 +170,9 @@ impl Call {
                 tidewire.history_remove(&request.channel).await?;
                 Ok(Answer::empty())
             }
-            Self::Channels(request) => Ok(Answer::of(&ChannelsResult::from(tidewire.channels(&request.pattern)?))),
+            Self::Channels(request) => {
+                Ok(Answer::of(&ChannelsResult::from(tidewire.channels(&request.pattern)?)))
+            }
             Self::Info => Ok(info(tidewire)),
             Self::Rpc(request) => rpc(tidewire, request).await,
             Self::Batch(_) => Err(Failure::not_found()),
@@ -283,7 +285,8 @@ async fn history(tidewire: &Tidewire, request: request::History) -> Outcome {
 
 fn info(tidewire: &Tidewire) -> Answer {
     let node = tidewire.info();
-    let process = Process::now().map(|process| ProcessResult { cpu: process.cpu_seconds, rss: process.resident_bytes });
+    let process =
+        Process::now().map(|process| ProcessResult { cpu: process.cpu_seconds, rss: process.resident_bytes });
     let node = NodeResult {
         uid: node.uid,
         name: node.name,
@@ -324,12 +327,11 @@ pub struct Calls {
 impl Calls {
     pub(super) fn count(&self, method: Method, outcome: Outcome) -> Outcome {
         let index = method as usize;
-        let counted = if outcome.is_err() { [&self.calls, &self.failures].as_slice() } else { &[&self.calls] };
-        for counters in counted {
-            if let Some(counter) = counters.get(index) {
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        let add = |counters: &[AtomicU64], by| {
+            counters.get(index).map(|counter| counter.fetch_add(by, Ordering::Relaxed))
+        };
+        add(&self.calls, 1);
+        add(&self.failures, u64::from(outcome.is_err()));
         outcome
     }
 

@@ -190,7 +190,11 @@ impl From<Vec<Arc<ClientInfo>>> for PresenceResult {
 impl From<tidewire::History> for HistoryResult {
     fn from(history: tidewire::History) -> Self {
         Self {
-            publications: history.publications.iter().map(|publication| HistoryPublication::of(publication)).collect(),
+            publications: history
+                .publications
+                .iter()
+                .map(|publication| HistoryPublication::of(publication))
+                .collect(),
             epoch: history.top.epoch.as_str().to_owned(),
             offset: history.top.offset,
         }
@@ -200,7 +204,11 @@ impl From<tidewire::History> for HistoryResult {
 impl From<Vec<(ChannelName, u32)>> for ChannelsResult {
     fn from(channels: Vec<(ChannelName, u32)>) -> Self {
         let channels = channels.into_iter();
-        Self { channels: channels.map(|(name, num_clients)| (ChannelKey(name), ChannelCount { num_clients })).collect() }
+        Self {
+            channels: channels
+                .map(|(name, num_clients)| (ChannelKey(name), ChannelCount { num_clients }))
+                .collect(),
+        }
     }
 }
 

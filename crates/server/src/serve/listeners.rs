@@ -1,0 +1,122 @@
+//! What is served where: clients on the external listener, everything for operators and backends on the internal one
+//! where there is one.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use tidewire::Tidewire;
+use tidewire::transport::Listener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use super::address::{self, EXTERNAL, INTERNAL};
+use crate::api::Api;
+use crate::config::Config;
+use crate::{health, metrics};
+
+/// Bound addresses that do not serve yet.
+pub(super) struct Listeners {
+    external: Listener,
+    internal: Option<Listener>,
+}
+
+/// Binds what the configuration asks for.
+pub(super) async fn bind(config: &Config) -> Result<Listeners, StartError> {
+    check_paths(config)?;
+    let external = address::bind(&config.http_server.external, &EXTERNAL).await?;
+    let internal = match &config.http_server.internal {
+        Some(listen) => Some(address::bind(listen, &INTERNAL).await?),
+        None => None,
+    };
+    Ok(Listeners { external, internal })
+}
+
+// === impl Listeners ===
+
+impl Listeners {
+    /// Where clients connect.
+    pub(super) fn external(&self) -> Option<SocketAddr> {
+        self.external.local_addr().ok()
+    }
+
+    /// Where everything else is, if not there too.
+    pub(super) fn internal(&self) -> Option<SocketAddr> {
+        self.internal.as_ref()?.local_addr().ok()
+    }
+}
+
+/// Serves until `stop`; the tasks end when the last request is answered.
+pub(super) fn serve(
+    listeners: Listeners,
+    config: &Config,
+    tidewire: &Tidewire,
+    stop: &CancellationToken,
+) -> JoinSet<()> {
+    let api = Arc::new(Api::new(tidewire.clone(), &config.http_api));
+    let mut external = Router::new();
+    if config.websocket.enabled {
+        external = external.merge(tidewire.router());
+    }
+    let mut tasks = JoinSet::new();
+    let mut operators = operators(config, tidewire, &api);
+    match listeners.internal {
+        Some(internal) => {
+            if config.http_api.enabled {
+                operators = operators.merge(Arc::clone(&api).router(&config.http_api.path));
+                if config.http_api.external {
+                    external = external.merge(api.router(&config.http_api.path));
+                }
+            }
+            tasks.spawn(internal.serve(operators, stop.clone()));
+        }
+        None => {
+            external = external.merge(operators);
+            if config.http_api.enabled {
+                external = external.merge(api.router(&config.http_api.path));
+            }
+        }
+    }
+    tasks.spawn(listeners.external.serve(external, stop.clone()));
+    tasks
+}
+
+/// Health and metrics.
+fn operators(config: &Config, tidewire: &Tidewire, api: &Arc<Api>) -> Router {
+    let mut router = Router::new();
+    if config.health.enabled {
+        router = router.merge(health::router(&config.health.path, tidewire.clone()));
+    }
+    if config.prometheus.enabled {
+        let path = &config.prometheus.path;
+        router =
+            router.merge(metrics::router(path, tidewire.clone(), Arc::clone(api), config.insecure.len()));
+    }
+    router
+}
+
+/// Routes must differ, and a router must not read patterns into them.
+fn check_paths(config: &Config) -> Result<(), StartError> {
+    let ready = format!("{}/ready", config.health.path.trim_end_matches('/'));
+    let paths = [
+        (config.websocket.enabled, "websocket.handler_prefix", config.websocket.path.as_str()),
+        (config.http_api.enabled, "http_api.handler_prefix", &config.http_api.path),
+        (config.health.enabled, "health.handler_prefix", &config.health.path),
+        (config.health.enabled, "health.handler_prefix", &ready),
+        (config.prometheus.enabled, "prometheus.handler_prefix", &config.prometheus.path),
+    ];
+    let mut seen = BTreeMap::new();
+    for (_, key, path) in paths.into_iter().filter(|(enabled, ..)| *enabled) {
+        let refuse = |problem| Err(StartError::Path { key, path: path.to_owned(), problem });
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/-._~".contains(c);
+        if !path.starts_with('/') || !path.chars().all(plain) {
+            return refuse("only letters, digits and / - . _ ~ may stand in it");
+        }
+        if seen.insert(path.to_owned(), key).is_some() {
+            return refuse("something else is served there");
+        }
+    }
+    Ok(())
+}
