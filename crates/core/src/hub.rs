@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
 
 use futures_util::FutureExt;
-use futures_util::future::Shared;
+use futures_util::future::{Shared, join_all};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
@@ -120,16 +120,20 @@ impl Hub {
     /// Asks the engine to stop announcing the channels that have been unused for a while. To be called about once a
     /// second.
     pub(crate) async fn tick(&self, now: Millis) {
+        let mut leaving = Vec::new();
         for shard in &self.shards {
-            let leaving = self.start_leaving(&mut shard.lock(), now);
-            for (channel, settled) in leaving {
-                let _ = settled.await;
-                let mut shard = shard.lock();
-                if shard.get(&channel).is_some_and(|known| known.leaving) {
-                    shard.remove(&channel);
-                }
-            }
+            leaving.extend(self.start_leaving(&mut shard.lock(), now));
         }
+        // The tables are in random order; the engine is asked in an order that a simulation can repeat.
+        leaving.sort_by(|(one, _), (other, _)| one.cmp(other));
+        join_all(leaving.into_iter().map(|(channel, settled)| async move {
+            let _ = settled.await;
+            let mut shard = self.shard(&channel).lock();
+            if shard.get(&channel).is_some_and(|known| known.leaving) {
+                shard.remove(&channel);
+            }
+        }))
+        .await;
     }
 
     fn start_leaving(&self, shard: &mut Shard, now: Millis) -> Vec<(ChannelName, Settled)> {

@@ -220,6 +220,18 @@ fn a_new_connection_evicts_the_users_others_where_only_one_is_wanted() {
 }
 
 #[test]
+fn inv_p1_presence_of_a_subscription_made_with_the_connect_is_refreshed() {
+    let mut world = with_tokens(|setup| {
+        setup.options.client.pong_timeout = Duration::ZERO;
+        setup.options.client.presence_update_interval = Duration::from_secs(1);
+        setup.options.client.presence_ttl = Duration::from_secs(3);
+    });
+    connect_as(&mut world, "u+h:a");
+    world.pass(Duration::from_secs(10));
+    assert_eq!(now_or_never(world.node.presence("h:a")).unwrap().len(), 1);
+}
+
+#[test]
 fn commands_of_the_connect_frame_are_answered_after_it() {
     let mut world = world();
     let key = world.open();

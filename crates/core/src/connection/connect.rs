@@ -212,6 +212,7 @@ impl Connection {
         for (key, ..) in joined {
             self.go_live(key, turn);
         }
+        self.arm_tending(turn);
         self.start_timers(turn);
         self.evict_others(turn);
     }
