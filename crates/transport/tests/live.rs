@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use tidewire_transport::ws::{Event, FrameHeader, Opcode, apply_mask, client_frame};
 use tidewire_transport::{ReactorOptions, WebSocketEndpoint, WebSocketOptions, serve};
@@ -89,17 +90,22 @@ async fn the_same_over_a_stream_of_an_unknown_type() {
 // === TLS ===
 
 fn certificate() -> (Arc<rustls::ServerConfig>, tokio_rustls::TlsConnector) {
+    certificate_and_client_of(&[])
+}
+
+fn certificate_and_client_of(alpn: &[&str]) -> (Arc<rustls::ServerConfig>, tokio_rustls::TlsConnector) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let server = serve::tls::server_config(certificate.as_bytes(), key.as_bytes()).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider)
+    let mut client = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    client.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     (server, Arc::new(client).into())
 }
 
@@ -149,6 +155,23 @@ async fn a_backlog_under_tls_arrives_whole_and_in_order() {
         assert!(matches!(raw.next().await, Some(Event::Message { payload, .. }) if payload.len() == 50_000));
     }
     assert_eq!(raw.next_text().await, "behind it");
+}
+
+#[tokio::test]
+async fn requests_come_over_http2_where_tls_agrees_on_it() {
+    let (tls, connector) = certificate_and_client_of(&["h2", "http/1.1"]);
+    let server = Server::start(Setup { tls: Some(tls), ..Setup::default() }).await;
+    let stream = TokioIo::new(tls_connect(&server, &connector).await);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = |path: &str| http::Request::post(format!("https://localhost{path}")).body("abc".to_owned());
+    let response = client.send_request(request("/plain").unwrap()).await.unwrap();
+    assert_eq!((response.version(), response.status().as_u16()), (http::Version::HTTP_2, 200));
+    let mut get = request("/connection/websocket").unwrap();
+    *get.method_mut() = http::Method::GET;
+    // WebSocket over HTTP/2 (RFC 8441) is not offered.
+    assert_eq!(client.send_request(get).await.unwrap().status(), 400);
 }
 
 // === shapes of input ===
@@ -396,4 +419,16 @@ async fn reactors_that_are_out_of_patience_drop_what_is_left() {
     assert_eq!(raw.next().await, None);
     assert_eq!(server.controls.gone.load(Ordering::SeqCst), 1);
     assert_eq!(server.reactors.connections(), 0);
+}
+
+#[tokio::test]
+async fn reactors_that_nobody_holds_end_with_their_connections() {
+    let Server { address, reactors, served, stop, .. } = Server::start(Setup::default()).await;
+    let mut raw = Raw::new(TcpStream::connect(address).await.unwrap());
+    raw.send(UPGRADE).await;
+    raw.http_head().await;
+    stop.cancel();
+    served.await.unwrap();
+    drop(reactors);
+    assert_eq!(raw.next().await, None);
 }

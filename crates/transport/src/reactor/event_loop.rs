@@ -91,7 +91,8 @@ impl<D: Driven> EventLoop<D> {
         let runtime = self.runtime.clone();
         // Tasks are polled here first and may want the runtime's timers and sockets.
         let _inside = runtime.enter();
-        let mut events = Events::with_capacity(1024);
+        // As few as are written per sweep: what many sockets sent is answered before more of it is read.
+        let mut events = Events::with_capacity(WRITES_PER_SWEEP);
         while !self.stopping {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

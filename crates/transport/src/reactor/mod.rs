@@ -4,10 +4,8 @@
 //! `write` and `end`. `entry`: what is kept of a socket. `socket`: TCP and TLS. `mailbox`: how other threads reach a
 //! loop.
 //!
-//! A loop never blocks but in its poll, and never holds a lock while it works. An idle connection is one [`Entry`] of
+//! A loop never blocks but in its poll, and never holds a lock while it works. An idle connection is one entry of
 //! 64 bytes or less here, plus its state machine in the worker.
-//!
-//! [`Entry`]: entry::Entry
 
 mod driven;
 mod end;
@@ -61,7 +59,8 @@ impl Default for ReactorOptions {
     }
 }
 
-/// Running reactors. Clones share them; they run until [`Reactors::shutdown`].
+/// Running reactors. Clones share them, and so do endpoints; they run until [`Reactors::shutdown`] or until the last
+/// clone is dropped, which drops their connections.
 #[derive(Clone)]
 pub struct Reactors {
     shared: Arc<Shared>,
@@ -145,6 +144,14 @@ impl Reactors {
         for end in ends {
             // An error means that the thread is gone as well.
             let _ = end.await;
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for mailbox in &self.mailboxes {
+            mailbox.send(Command::Stop);
         }
     }
 }

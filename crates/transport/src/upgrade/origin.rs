@@ -1,16 +1,15 @@
 //! Which web pages may open a connection.
 
-use regex::Regex;
+use tidewire_core::Glob;
 
 /// The origins allowed by `client.allowed_origins`.
 ///
-/// A request without an `Origin` comes from no browser and passes. Patterns are compared with the lower-cased header:
-/// `*` stands for any characters, `?` for one, `[ab]`, `[a-z]`, `[!ab]` for one of a set, `{one,two}` for one of several,
-/// and a backslash takes the next character literally.
+/// A request without an `Origin` comes from no browser and passes. Patterns are [`Glob`]s, compared with the lower-cased
+/// header.
 #[derive(Debug, Clone, Default)]
 pub struct OriginPolicy {
     any: bool,
-    patterns: Vec<Regex>,
+    patterns: Vec<Glob>,
 }
 
 /// A pattern that cannot be read.
@@ -32,8 +31,7 @@ impl OriginPolicy {
             .iter()
             .map(|pattern| {
                 let pattern = pattern.as_ref();
-                glob_as_regex(&pattern.to_lowercase())
-                    .and_then(|regex| Regex::new(&regex).ok())
+                Glob::parse(&pattern.to_lowercase())
                     .ok_or_else(|| BadOriginPattern { pattern: pattern.to_owned() })
             })
             .collect::<Result<_, _>>()?;
@@ -49,7 +47,7 @@ impl OriginPolicy {
         }
         let (None, Ok(origin)) = (origins.next(), origin.to_str()) else { return false };
         let origin = origin.to_lowercase();
-        is_origin(&origin) && self.patterns.iter().any(|pattern| pattern.is_match(&origin))
+        is_origin(&origin) && self.patterns.iter().any(|pattern| pattern.matches(&origin))
     }
 }
 
@@ -60,54 +58,6 @@ fn is_origin(text: &str) -> bool {
         Some((_, host)) => !host.contains(|c: char| "/?#@\\".contains(c) || c.is_whitespace()),
         None => text == "null",
     }
-}
-
-/// Translates a glob; `None` if it is not one.
-fn glob_as_regex(glob: &str) -> Option<String> {
-    let mut out = String::from(r"(?s)\A");
-    let mut alternatives = 0_u32;
-    let mut chars = glob.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '*' => out.push_str(".*"),
-            '?' => out.push('.'),
-            '[' => push_set(&mut chars, &mut out)?,
-            '{' => {
-                alternatives += 1;
-                out.push_str("(?:");
-            }
-            ',' if alternatives > 0 => out.push('|'),
-            '}' => {
-                alternatives = alternatives.checked_sub(1)?;
-                out.push(')');
-            }
-            '\\' => out.push_str(&regex::escape(chars.next()?.encode_utf8(&mut [0; 4]))),
-            literal => out.push_str(&regex::escape(literal.encode_utf8(&mut [0; 4]))),
-        }
-    }
-    out.push_str(r"\z");
-    (alternatives == 0).then_some(out)
-}
-
-/// Translates what follows a `[` up to its `]`.
-fn push_set(chars: &mut std::str::Chars<'_>, out: &mut String) -> Option<()> {
-    out.push('[');
-    let mut empty = true;
-    loop {
-        match chars.next()? {
-            ']' if !empty => break,
-            '!' if empty && !out.ends_with('^') => {
-                out.push('^');
-                continue;
-            }
-            '-' if !empty => out.push('-'),
-            '\\' => out.push_str(&regex::escape(chars.next()?.encode_utf8(&mut [0; 4]))),
-            literal => out.push_str(&regex::escape(literal.encode_utf8(&mut [0; 4]))),
-        }
-        empty = false;
-    }
-    out.push(']');
-    Some(())
 }
 
 #[cfg(test)]
