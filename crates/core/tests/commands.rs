@@ -578,6 +578,27 @@ fn an_expired_connection_has_a_grace_to_refresh() {
 }
 
 #[test]
+fn pongs_of_all_pings_that_came_while_a_command_waited_are_lawful() {
+    let mut world = world();
+    let key = world.connected();
+    let now = world.now();
+    world.worker.message(key, Bytes::from_static(br#"{"id":2,"publish":{"channel":"h:a","data":1}}"#), now);
+    let slow = world.worker.next_task().unwrap();
+    // The first pong waits behind the command, and from then on nothing is read.
+    world.pass(Duration::from_secs(25));
+    assert_eq!(world.heard(key), [json!({})]);
+    world.send(key, "{}");
+    world.pass(Duration::from_secs(25));
+    assert_eq!((world.heard(key), world.worker.wants_read(key)), (vec![json!({})], false));
+    let now = world.now();
+    world.worker.complete(now_or_never(slow.future), now);
+    world.send(key, "{}");
+    assert_eq!((world.heard(key).len(), world.closing(key)), (1, None));
+    world.send(key, "{}");
+    assert_eq!(world.closing(key), Some(3501));
+}
+
+#[test]
 fn an_expired_subscription_is_taken_away_unless_refreshed() {
     let mut world = with_tokens(|setup| {
         setup.options.client.pong_timeout = Duration::ZERO;

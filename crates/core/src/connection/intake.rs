@@ -8,7 +8,7 @@ use tidewire_protocol::{Command, DecodeError, Disconnect, Request};
 
 use super::{Connection, Stage, Turn};
 use crate::hooks::Refusal;
-use crate::time::NEVER;
+use crate::time::{NEVER, millis};
 
 /// What has been received and not looked at yet.
 #[derive(Default)]
@@ -168,10 +168,14 @@ impl Connection {
     }
 
     fn pong(&mut self, turn: &mut Turn<'_>) {
-        if self.deadlines.pong == NEVER {
+        let Some(left) = self.pings_unanswered.checked_sub(1) else {
             tracing::info!(client = %self.client, "bad command: a pong nobody asked for");
-            self.close(Disconnect::BAD_REQUEST, turn);
-        }
-        self.deadlines.pong = NEVER;
+            return self.close(Disconnect::BAD_REQUEST, turn);
+        };
+        self.pings_unanswered = left;
+        self.deadlines.pong = match left {
+            0 => NEVER,
+            _ => turn.now.ms() + millis(turn.node.options().client.pong_timeout),
+        };
     }
 }

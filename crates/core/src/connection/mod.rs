@@ -112,6 +112,8 @@ pub(crate) struct Connection {
     deadlines: Deadlines,
     closing: Option<Box<Closing>>,
     pub(crate) outbox: Outbox,
+    /// Pings that must be answered and are not yet. More than one, if we had stopped reading meanwhile.
+    pings_unanswered: u8,
     /// In the worker's list of connections with news.
     pub(crate) listed: bool,
     /// The driver has let go of it.
@@ -140,6 +142,7 @@ impl Connection {
             deadlines: Deadlines { ping: NEVER, pong: NEVER, tend: NEVER, stage: stale_at, drain: NEVER },
             closing: None,
             outbox: Outbox::default(),
+            pings_unanswered: 0,
             listed: false,
             gone: false,
         }

@@ -97,8 +97,9 @@ impl Connection {
         let options = &turn.node.options().client;
         let now = turn.now.ms();
         self.deadlines.ping = now + millis(options.ping_interval);
-        if !options.pong_timeout.is_zero() && self.deadlines.pong == NEVER {
-            self.deadlines.pong = now + millis(options.pong_timeout);
+        if !options.pong_timeout.is_zero() {
+            self.pings_unanswered = self.pings_unanswered.saturating_add(1);
+            self.deadlines.pong = self.deadlines.pong.min(now + millis(options.pong_timeout));
         }
         self.reply(Reply::default(), turn);
     }
