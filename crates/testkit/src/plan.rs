@@ -78,18 +78,21 @@ impl Plan {
         let lossy = [Fault::AnnouncementDrop, Fault::AnnouncementOutage, Fault::AnnouncementDouble];
         let lossless = !lossy.iter().any(|fault| rates.has(*fault)) && draw.chance(0.9);
         let count = draw.between(1, 4);
-        let channels = (0..count).map(|n| channel(n, &mut draw)).collect();
+        let channels: Vec<ChannelPlan> = (0..count).map(|n| channel(n, lossless, &mut draw)).collect();
+        let filler = *draw.pick(&[0, 0, 40, 300]);
+        let mut client = client_options(&mut draw);
+        client.queue_max_size = client.queue_max_size.max(burst(&channels, filler));
         Self {
             seed,
             workers: draw.between(1, 3) as usize,
             clients: *draw.pick(&[1, 2, 3, 4, 6]),
             channels,
-            client: client_options(&mut draw),
+            client,
             lossless,
             window: *draw.pick(&[512, 4096, 65_536, 1 << 20]),
             publish_every: Duration::from_millis(*draw.pick(&[20, 100, 400, 1_500])),
             act_every: Duration::from_millis(*draw.pick(&[500, 2_000, 10_000])),
-            filler: *draw.pick(&[0, 0, 40, 300]),
+            filler,
             trouble: Duration::from_secs(draw.between(5, 30)),
             rates,
             lie: None,
@@ -120,7 +123,15 @@ impl Plan {
     }
 }
 
-fn channel(n: u64, draw: &mut Draw) -> ChannelPlan {
+/// Bytes of the largest reply: a recovery of everything in all channels at once. A client that may not be sent that
+/// much could never come back.
+fn burst(channels: &[ChannelPlan], filler: u64) -> usize {
+    let kept = channels.iter().filter_map(|channel| channel.options.history);
+    let publications: usize = kept.map(|history| history.size).sum();
+    4_000 + publications * (filler as usize + 120)
+}
+
+fn channel(n: u64, lossless: bool, draw: &mut Draw) -> ChannelPlan {
     // At least one channel of every world is a stream: that is where the promises are.
     let kind = match draw.below(10) {
         _ if n == 0 => ChannelKind::Stream,
@@ -129,7 +140,9 @@ fn channel(n: u64, draw: &mut Draw) -> ChannelPlan {
         _ => ChannelKind::Plain,
     };
     let ttl = Duration::from_secs(*draw.pick(&[2, 10, 60, 600]));
-    let meta_ttl = ttl.max(Duration::from_secs(*draw.pick(&[5, 30, 3_600, 3_600])));
+    // Where positions are checked, a place that is forgotten between two checks would end every quiet subscription.
+    let shortest = if lossless { 5 } else { 30 };
+    let meta_ttl = ttl.max(Duration::from_secs(*draw.pick(&[shortest, 30, 3_600, 3_600])));
     let size = *draw.pick(&[1, 2, 5, 20, 100]);
     let forced = draw.chance(0.5);
     let kept = kind != ChannelKind::Plain;

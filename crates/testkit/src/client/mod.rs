@@ -193,14 +193,14 @@ impl Client {
             self.violation(&format!("sent away for good with {code}"));
         }
         self.phase = Phase::Away;
-        if code == Some(STATE_INVALIDATED) {
-            self.subs.iter_mut().for_each(Subscription::forget);
-        }
         if self.publishing {
             self.new_publisher();
         }
         for sub in &mut self.subs {
             sub.connection_ended(&self.env, code.unwrap_or(0));
+        }
+        if code == Some(STATE_INVALIDATED) {
+            self.subs.iter_mut().for_each(Subscription::forget);
         }
         self.failures += 1;
         let longest = 200 << self.failures.min(5);

@@ -198,6 +198,10 @@ impl Subscription {
                 },
             );
         }
+        if self.since.is_none() {
+            // The server cannot know what the client has, so it may bring that again.
+            self.judged = None;
+        }
         // Only the newest counts: it starts over right before what it was brought.
         let mut start = position(place);
         if let Some(first) = publications.first() {
