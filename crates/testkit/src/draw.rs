@@ -20,12 +20,12 @@ impl Draw {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         let mut fork = Self(mixed);
-        fork.next();
+        fork.number();
         fork
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -36,7 +36,7 @@ impl Draw {
     /// A number below `n`; 0 if `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         // The bias of the remainder is far below anything a simulation could notice.
-        self.next().checked_rem(n).unwrap_or(0)
+        self.number().checked_rem(n).unwrap_or(0)
     }
 
     /// A number from `low` to `high`, both included.
@@ -46,7 +46,7 @@ impl Draw {
 
     /// True with probability `p`.
     pub fn chance(&mut self, p: f64) -> bool {
-        ((self.next() >> 11) as f64) < p * (1u64 << 53) as f64
+        ((self.number() >> 11) as f64) < p * (1u64 << 53) as f64
     }
 
     /// One of the items.
@@ -65,7 +65,7 @@ impl Draw {
 
     /// Mostly much shorter than `mean`, now and then much longer: the time between independent events.
     pub fn around(&mut self, mean: Duration) -> Duration {
-        let unit = ((self.next() >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
+        let unit = ((self.number() >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
         mean.mul_f64(-unit.ln())
     }
 
@@ -73,7 +73,7 @@ impl Draw {
     pub fn bytes32(&mut self) -> [u8; 32] {
         let mut bytes = [0; 32];
         for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes());
+            chunk.copy_from_slice(&self.number().to_le_bytes());
         }
         bytes
     }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_seed_means_the_same_for_ever() {
         let mut draw = Draw::new(1);
-        assert_eq!([draw.next(), draw.next()], [0x910a_2dec_8902_5cc1, 0xbeeb_8da1_658e_ec67]);
+        assert_eq!([draw.number(), draw.number()], [0x910a_2dec_8902_5cc1, 0xbeeb_8da1_658e_ec67]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tidewire_engine::{
     NewPublication, PresenceStats, PresenceStore, Published, Result,
 };
 use tidewire_engine_embedded::EmbeddedEngine;
-use tidewire_protocol::{ChannelName, ClientInfo};
+use tidewire_protocol::{ChannelName, ClientInfo, StreamPosition};
 
 use self::lie::Liar;
 pub use self::lie::Lie;
@@ -105,17 +105,18 @@ impl SimEngine {
         }
     }
 
-    /// The publications kept and the place of the last, without faults and without prolonging anything for long.
-    pub(crate) fn look(&self, channel: &ChannelName) -> History {
+    /// Where the stream ends, without faults and without prolonging anything for long.
+    pub(crate) fn head(&self, channel: &ChannelName) -> StreamPosition {
         let name = self.relay.life_of(channel);
-        let read = self.inner.history(&name, HistoryFilter::default(), Duration::ZERO).now_or_never();
-        read.and_then(Result::ok).unwrap_or_default()
+        let filter = HistoryFilter { limit: Some(0), ..Default::default() };
+        let mut head = now(self.inner.history(&name, filter, Duration::ZERO)).unwrap_or_default().top;
+        self.liar.epoch(channel, &mut head.epoch);
+        head
     }
 
     /// Who is present, without faults.
     pub(crate) fn look_presence(&self, channel: &ChannelName) -> Vec<Arc<ClientInfo>> {
-        let read = self.inner.presence(channel).now_or_never();
-        read.and_then(Result::ok).unwrap_or_default()
+        now(self.inner.presence(channel)).unwrap_or_default()
     }
 
     fn fate(&self, what: &str, channel: &str) -> Fate {
@@ -220,13 +221,13 @@ impl Broker for SimEngine {
             let name = self.relay.life_of(&channel);
             let data = new.data.clone();
             let mut published = now(self.inner.publish(&name, new))?;
+            if let Some(position) = &mut published.position {
+                self.liar.epoch(&channel, &mut position.epoch);
+            }
             if published.suppressed.is_none() {
                 let place = published.position.as_ref();
                 self.env.note(format_args!("published {channel} {place:?} {data:?}"));
                 self.env.record().published(&channel, &data, place);
-            }
-            if let Some(position) = &mut published.position {
-                self.liar.epoch(&channel, &mut position.epoch);
             }
             Ok(published)
         })

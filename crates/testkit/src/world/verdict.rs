@@ -21,7 +21,7 @@ impl World {
             .iter()
             .map(|channel| ChannelName::from(channel.name.as_str()))
             .filter_map(|channel| {
-                let head = self.engine.look(&channel).top;
+                let head = self.engine.head(&channel);
                 // A stream that has run out since the last publication has no head to stand at.
                 (head.offset > 0).then_some((channel, head))
             })
