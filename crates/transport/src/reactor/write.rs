@@ -78,8 +78,8 @@ impl<D: Driven> EventLoop<D> {
             }
             let mut slices = Vec::new();
             outbox.slices(&mut slices, SLICES_PER_WRITE);
-            let written = entry.socket.write(&slices)?;
             self.mailbox.counts.writes.fetch_add(1, Ordering::Relaxed);
+            let written = entry.socket.write(&slices)?;
             drop(slices);
             outbox.advance(written.taken);
             progress |= written.progress;

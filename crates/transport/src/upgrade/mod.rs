@@ -1,10 +1,11 @@
 //! From an HTTP request to a connection on a reactor.
 //!
 //! `handshake`: what the request must be and how it is answered. `origin`: which web pages may connect. `admission`: how
-//! fast. `takeover`: the socket leaves the HTTP server.
+//! fast. `notice`: what an operator is told of refusals. `takeover`: the socket leaves the HTTP server.
 
 mod admission;
 mod handshake;
+mod notice;
 mod origin;
 mod takeover;
 
@@ -23,6 +24,7 @@ pub use self::origin::{BadOriginPattern, OriginPolicy};
 
 use self::admission::RateLimit;
 use self::handshake::Handshake;
+use self::notice::Notices;
 use crate::reactor::{Reactors, Seat};
 
 /// Who sent a request: an extension that [`crate::serve`] attaches. Behind another HTTP server, attach it yourself.
@@ -51,6 +53,7 @@ struct Shared {
     origins: OriginPolicy,
     connection_limit: Option<usize>,
     rate: Option<RateLimit>,
+    notices: Notices,
 }
 
 impl WebSocketEndpoint {
@@ -58,7 +61,7 @@ impl WebSocketEndpoint {
     pub fn new(reactors: Reactors, options: WebSocketOptions) -> Self {
         let rate = options.connection_rate_limit.map(|rate| RateLimit::new(rate, Instant::now()));
         let WebSocketOptions { origins, connection_limit, .. } = options;
-        Self { shared: Arc::new(Shared { reactors, origins, connection_limit, rate }) }
+        Self { shared: Arc::new(Shared { reactors, origins, connection_limit, rate, notices: Notices::default() }) }
     }
 
     /// Answers a request: with 101, after which the socket goes to a reactor as soon as the answer is written, or with a
@@ -76,7 +79,7 @@ impl WebSocketEndpoint {
                 handshake.response()
             }
             Err(refusal) => {
-                tracing::debug!(%refusal, "upgrade refused");
+                self.shared.notices.tell(refusal, &parts.headers, Instant::now());
                 refusal.response()
             }
         }
