@@ -1,0 +1,141 @@
+//! The upgrade: request out, answer judged.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+/// What both sides append to the key (RFC 6455 §1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+const HEADERS_MAX: usize = 64;
+/// An answer whose head is longer than this is refused.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// The random part of one handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key([u8; 16]);
+
+/// Why the server did not become a WebSocket server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    /// Not HTTP.
+    #[error("the answer to the upgrade is not HTTP")]
+    NotHttp,
+    /// HTTP, but not status 101.
+    #[error("the upgrade was answered with HTTP status {0}")]
+    Status(u16),
+    /// A header that must be there is not, or has another value.
+    #[error("the answer to the upgrade has a missing or wrong header {0}")]
+    Header(&'static str),
+    /// No end of the head in sight.
+    #[error("the answer to the upgrade does not end")]
+    TooLong,
+}
+
+// === impl Key ===
+
+impl Key {
+    /// A key of sixteen random bytes.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(random)
+    }
+
+    fn text(self) -> String {
+        STANDARD.encode(self.0)
+    }
+
+    fn accept(self) -> String {
+        let mut hash = Sha1::new();
+        hash.update(self.text());
+        hash.update(GUID);
+        STANDARD.encode(hash.finalize())
+    }
+}
+
+/// Appends the upgrade request.
+pub fn append_request(key: Key, authority: &str, path: &str, subprotocol: Option<&str>, out: &mut Vec<u8>) {
+    let key = key.text();
+    let mut head = format!(
+        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+    );
+    if let Some(subprotocol) = subprotocol {
+        head.push_str("Sec-WebSocket-Protocol: ");
+        head.push_str(subprotocol);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    out.extend_from_slice(head.as_bytes());
+}
+
+/// Judges the answer. Returns how many bytes its head takes, `None` while it is not complete.
+///
+/// # Errors
+/// See [`HandshakeError`].
+pub fn judge(key: Key, subprotocol: Option<&str>, input: &[u8]) -> Result<Option<usize>, HandshakeError> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let head = match response.parse(input).map_err(|_| HandshakeError::NotHttp)? {
+        httparse::Status::Complete(head) => head,
+        httparse::Status::Partial if input.len() > HEAD_BYTES_MAX => return Err(HandshakeError::TooLong),
+        httparse::Status::Partial => return Ok(None),
+    };
+    match response.code {
+        Some(101) => {}
+        other => return Err(HandshakeError::Status(other.unwrap_or_default())),
+    }
+    let value = |name: &'static str| {
+        let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        header.and_then(|header| std::str::from_utf8(header.value).ok()).map(str::trim)
+    };
+    let must = |name, holds: bool| if holds { Ok(()) } else { Err(HandshakeError::Header(name)) };
+    must("upgrade", value("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")))?;
+    let has_upgrade = |value: &str| value.split(',').any(|part| part.trim().eq_ignore_ascii_case("upgrade"));
+    must("connection", value("connection").is_some_and(has_upgrade))?;
+    must("sec-websocket-accept", value("sec-websocket-accept") == Some(&*key.accept()))?;
+    must("sec-websocket-protocol", value("sec-websocket-protocol") == subprotocol)?;
+    must("sec-websocket-extensions", value("sec-websocket-extensions").is_none())?;
+    Ok(Some(head))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The example of RFC 6455 §1.3.
+    const KEY: &[u8; 16] = b"the sample nonce";
+    const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+    #[test]
+    fn the_example_of_the_rfc_is_accepted_once_it_is_complete() {
+        let key = Key::new(*KEY);
+        let mut request = Vec::new();
+        append_request(key, "host:1", "/path?a=b", Some("centrifuge-protobuf"), &mut request);
+        let request = String::from_utf8(request).unwrap();
+        assert!(request.starts_with("GET /path?a=b HTTP/1.1\r\nHost: host:1\r\n"), "{request}");
+        assert!(request.contains("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "{request}");
+        assert!(request.ends_with("Sec-WebSocket-Protocol: centrifuge-protobuf\r\n\r\n"), "{request}");
+        for end in 0..ANSWER.len() {
+            assert_eq!(judge(key, None, &ANSWER.as_bytes()[..end]), Ok(None), "{end} bytes");
+        }
+        let with_more = format!("{ANSWER}frames");
+        assert_eq!(judge(key, None, with_more.as_bytes()), Ok(Some(ANSWER.len())));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_the_upgrade_asked_for_is_refused() {
+        let judge =
+            |key: &[u8; 16], subprotocol, answer: &str| judge(Key::new(*key), subprotocol, answer.as_bytes());
+        let refused = |name| Err(HandshakeError::Header(name));
+        assert_eq!(judge(b"another nonce...", None, ANSWER), refused("sec-websocket-accept"));
+        assert_eq!(judge(KEY, Some("centrifuge-protobuf"), ANSWER), refused("sec-websocket-protocol"));
+        assert_eq!(judge(KEY, None, &ANSWER.replace("websocket", "h2c")), refused("upgrade"));
+        assert_eq!(judge(KEY, None, &ANSWER.replace("keep-alive, Upgrade", "close")), refused("connection"));
+        let deflate = ANSWER.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n");
+        assert_eq!(judge(KEY, None, &deflate), refused("sec-websocket-extensions"));
+        assert_eq!(judge(KEY, None, &ANSWER.replace("101", "503")), Err(HandshakeError::Status(503)));
+        assert_eq!(judge(KEY, None, "SSH-2.0-x\r\n\r\n"), Err(HandshakeError::NotHttp));
+        let endless = format!("HTTP/1.1 101 x\r\nA: {}", "b".repeat(HEAD_BYTES_MAX));
+        assert_eq!(judge(KEY, None, &endless), Err(HandshakeError::TooLong));
+    }
+}
