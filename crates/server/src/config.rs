@@ -67,7 +67,7 @@ pub fn load(sources: &Sources) -> Result<(Config, Report), Report> {
             Some(key) if !path.contains("[]") => {
                 settings.put_text(key, path.clone(), value, Origin::Flag(flag.clone()), &mut report);
             }
-            _ => report.error(Origin::Flag(flag.clone()), path, nearest::unknown_key(keys::tree(), "", path)),
+            _ => report.error(Origin::Flag(flag.clone()), path, nearest::unknown_path(path)),
         }
     }
     if sources.dev {

@@ -21,7 +21,7 @@ const FORCED: [(&str, &str); 5] = [
 ];
 
 /// What is set unless the configuration says something.
-const OFFERED: [(&str, &str); 9] = [
+const OFFERED: [(&str, &str); 8] = [
     ("http_server.address", "127.0.0.1"),
     // Pages of this machine may connect; pages of strangers, open in the same browser, may not.
     (
@@ -34,7 +34,6 @@ const OFFERED: [(&str, &str); 9] = [
     ("channel.without_namespace.join_leave", "true"),
     ("channel.without_namespace.allow_user_limited_channels", "true"),
     ("channel.without_namespace.allow_positioning", "true"),
-    ("channel.without_namespace.force_push_join_leave", "true"),
 ];
 
 /// History of channels without a namespace, offered only as a whole: halves of it do not fit what may be configured.

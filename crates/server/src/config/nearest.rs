@@ -21,6 +21,15 @@ pub(super) fn unknown_key(siblings: &Section, path: &str, name: &str) -> String 
     }
 }
 
+/// As [`unknown_key`], for a whole path.
+pub(super) fn unknown_path(path: &str) -> String {
+    let paths = keys::all().iter().map(|key| key.path.as_str()).filter(|known| !known.contains("[]"));
+    match paths.map(|known| (strsim::osa_distance(known, path), known)).min() {
+        Some((_, known)) => format!("unknown key; the nearest known name is {known}"),
+        None => "unknown key".into(),
+    }
+}
+
 fn tolerance(name: &str) -> usize {
     (name.chars().count() / 3).clamp(1, 4)
 }

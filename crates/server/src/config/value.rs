@@ -209,7 +209,7 @@ pub fn show_duration(time: Duration) -> String {
         (1_000, "us"),
     ];
     for (unit, name) in units {
-        if nanoseconds >= unit && nanoseconds % unit == 0 {
+        if nanoseconds >= unit && nanoseconds.is_multiple_of(unit) {
             return format!("{}{name}", nanoseconds / unit);
         }
     }

@@ -18,7 +18,7 @@ pub struct Signer {
 }
 
 enum Material {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Rsa(RsaKeyPair),
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
@@ -49,7 +49,7 @@ impl Signer {
             Algorithm::Hs512 => hmac::HMAC_SHA512,
             other => return Err(SignerError::Algorithm(other.name())),
         };
-        let material = Material::Hmac(hmac::Key::new(hash, secret.expose().as_bytes()));
+        let material = Material::Hmac(Box::new(hmac::Key::new(hash, secret.expose().as_bytes())));
         Ok(Self { algorithm, kid: None, material })
     }
 

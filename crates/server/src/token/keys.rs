@@ -71,7 +71,7 @@ pub(super) struct Key {
 }
 
 enum Material {
-    Hmac([(Algorithm, hmac::Key); 3]),
+    Hmac(Vec<(Algorithm, hmac::Key)>),
     /// The same key ready for each hash.
     Rsa(Vec<(Algorithm, ParsedPublicKey)>),
     /// An algorithm follows from the curve.
@@ -124,7 +124,7 @@ impl Key {
     /// A shared secret.
     pub(super) fn hmac(secret: &[u8]) -> Self {
         let key = |algorithm, hash| (algorithm, hmac::Key::new(hash, secret));
-        let material = Material::Hmac([
+        let material = Material::Hmac(vec![
             key(Algorithm::Hs256, hmac::HMAC_SHA256),
             key(Algorithm::Hs384, hmac::HMAC_SHA384),
             key(Algorithm::Hs512, hmac::HMAC_SHA512),

@@ -281,7 +281,7 @@ fn bad_c2_deep_and_growing_files_are_refused() {
     let mut laughs = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
     for level in 1..12 {
         let below = format!("*a{}", level - 1);
-        let items = vec![below.as_str(); 10].join(",");
+        let items = [below.as_str(); 10].join(",");
         laughs.push_str(&format!("a{level}: &a{level} [{items}]\n"));
     }
     let told = errors(&from_text("laughs.yaml", &laughs).err().unwrap()).join("\n");

@@ -126,5 +126,9 @@ fn bad_c2_flags_are_refused_with_the_flag() {
         let flags = vec![(path.to_owned(), value.to_owned(), "--set".to_owned())];
         let report = load(&Sources { flags, ..Sources::default() }).err().unwrap();
         assert!(errors(&report)[0].contains("flag --set: "), "{report}");
+        assert!(
+            value != "1" || errors(&report)[0].ends_with("the nearest known name is http_server.port"),
+            "{report}"
+        );
     }
 }
