@@ -1,13 +1,15 @@
 //! Finished frames: where a message becomes the bytes that are written to a socket.
 //!
-//! A publication is encoded once per [`Wire`] and shared by all receivers of that form. A further transport, a delta or
-//! a compressed form is a further wire variant here, never a second delivery path.
+//! A publication is encoded once per [`Wire`] and [`Form`] and shared by all receivers of that form. A further transport or a
+//! compressed form is a further variant here, never a second delivery path.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tidewire_protocol::frame::{append_join, append_leave, append_publication};
-use tidewire_protocol::{ChannelName, ClientInfo, EncodeError, Encoding, Epoch, Publication};
+use tidewire_protocol::{ChannelName, ClientInfo, Encoding, Epoch, Publication};
+
+use crate::delta;
 
 /// How a transport delimits what it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +77,21 @@ pub(crate) enum Event {
     Leave(Arc<ClientInfo>),
 }
 
+/// In which form a subscriber gets a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As it was published.
+    Plain,
+    /// For a subscriber with deltas that holds no base.
+    Whole,
+    /// For one that holds the publication before it.
+    Patch,
+}
+
+impl Form {
+    const COUNT: usize = 3;
+}
+
 /// One event of a channel on its way to all subscribers of this node, with the frames made for it so far.
 #[derive(Debug)]
 pub(crate) struct Broadcast {
@@ -82,17 +99,26 @@ pub(crate) struct Broadcast {
     pub(crate) event: Event,
     /// The stream's epoch, if the event is a publication with an offset.
     pub(crate) epoch: Epoch,
-    frames: [OnceLock<Option<Bytes>>; Wire::COUNT],
+    /// The publication before it, if patches against that are wanted.
+    previous: Option<Arc<Publication>>,
+    frames: [[OnceLock<Option<Bytes>>; Form::COUNT]; Wire::COUNT],
 }
 
 impl Broadcast {
     pub(crate) fn new(channel: ChannelName, event: Event, epoch: Epoch) -> Self {
-        Self { channel, event, epoch, frames: Default::default() }
+        Self { channel, event, epoch, previous: None, frames: Default::default() }
     }
 
-    /// The frame for one wire, made on first use. `None` if the payload cannot be written in that encoding.
-    pub(crate) fn frame(&self, wire: Wire) -> Option<Bytes> {
-        self.frames[wire.index()].get_or_init(|| self.encode(wire).ok()).clone()
+    /// Names the publication that subscribers with deltas hold, which must be the one right before.
+    pub(crate) fn with_previous(mut self, previous: Option<Arc<Publication>>) -> Self {
+        self.previous = previous.filter(|previous| previous.offset + 1 == self.offset());
+        self
+    }
+
+    /// The frame for one wire and form, made on first use. `None` if the payload cannot be written in that encoding.
+    pub(crate) fn frame(&self, wire: Wire, form: Form) -> Option<Bytes> {
+        let made = self.frames.get(wire.index())?.get(form as usize)?;
+        made.get_or_init(|| self.encode(wire, form)).clone()
     }
 
     /// The publication's offset; 0 for everything without a place in the stream.
@@ -112,16 +138,29 @@ impl Broadcast {
         payload + 256
     }
 
-    fn encode(&self, wire: Wire) -> Result<Bytes, EncodeError> {
+    fn encode(&self, wire: Wire, form: Form) -> Option<Bytes> {
         let mut message = Vec::new();
+        let (encoding, out) = (wire.encoding, &mut message);
         match &self.event {
-            Event::Publication(publication) => {
-                append_publication(wire.encoding, &self.channel, publication, &mut message)?;
-            }
-            Event::Join(info) => append_join(wire.encoding, &self.channel, info, &mut message)?,
-            Event::Leave(info) => append_leave(wire.encoding, &self.channel, info, &mut message)?,
+            Event::Publication(publication) => match form {
+                Form::Plain => append_publication(encoding, &self.channel, publication, out).ok()?,
+                Form::Whole => {
+                    append_publication(encoding, &self.channel, &delta::whole(encoding, publication)?, out)
+                        .ok()?;
+                }
+                Form::Patch => {
+                    let base = self.previous.as_ref();
+                    let Some(patched) = base.and_then(|base| delta::patch(encoding, publication, base))
+                    else {
+                        return self.frame(wire, Form::Whole);
+                    };
+                    append_publication(encoding, &self.channel, &patched, out).ok()?;
+                }
+            },
+            Event::Join(info) => append_join(encoding, &self.channel, info, out).ok()?,
+            Event::Leave(info) => append_leave(encoding, &self.channel, info, out).ok()?,
         }
-        Ok(wire.finish(&message))
+        Some(wire.finish(&message))
     }
 }
 
@@ -148,7 +187,8 @@ mod tests {
             Publication { data: Bytes::from_static(b"{\"a\":1}"), offset: 7, ..Default::default() };
         let broadcast = Broadcast::new("news".into(), Event::Publication(Arc::new(publication)), "e".into());
         let wire = Wire { encoding: Encoding::Json, framing: Framing::WebSocket };
-        let (first, second) = (broadcast.frame(wire).unwrap(), broadcast.frame(wire).unwrap());
+        let (first, second) =
+            (broadcast.frame(wire, Form::Plain).unwrap(), broadcast.frame(wire, Form::Plain).unwrap());
         assert_eq!(first.as_ptr(), second.as_ptr());
         assert_eq!(&first[2..], br#"{"push":{"channel":"news","pub":{"data":{"a":1},"offset":7}}}"#);
     }

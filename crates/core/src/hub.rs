@@ -181,15 +181,16 @@ impl Hub {
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
-    fn broadcast(&self, channel: &ChannelName, event: Event, epoch: Epoch) {
-        let workers: SmallVec<[u16; 8]> = match self.shard(channel).lock().get(channel) {
+    fn broadcast(&self, broadcast: Broadcast) {
+        let workers: SmallVec<[u16; 8]> = match self.shard(&broadcast.channel).lock().get(&broadcast.channel)
+        {
             Some(known) => known.workers.iter().map(|(id, _)| *id).collect(),
             None => return,
         };
         if workers.is_empty() {
             return;
         }
-        let broadcast = Arc::new(Broadcast::new(channel.clone(), event, epoch));
+        let broadcast = Arc::new(broadcast);
         for inbox in workers.iter().filter_map(|worker| self.inbox(*worker)) {
             if !inbox.push_broadcast(&broadcast) {
                 self.metrics.inbox_overflows.increment();
@@ -210,18 +211,20 @@ impl Announcements for Hub {
         channel: &ChannelName,
         publication: Arc<Publication>,
         epoch: Option<&Epoch>,
-        _previous: Option<Arc<Publication>>,
+        previous: Option<Arc<Publication>>,
     ) {
         self.metrics.publications.increment();
-        self.broadcast(channel, Event::Publication(publication), epoch.cloned().unwrap_or_default());
+        let epoch = epoch.cloned().unwrap_or_default();
+        let broadcast = Broadcast::new(channel.clone(), Event::Publication(publication), epoch);
+        self.broadcast(broadcast.with_previous(previous));
     }
 
     fn join(&self, channel: &ChannelName, info: Arc<ClientInfo>) {
-        self.broadcast(channel, Event::Join(info), Epoch::default());
+        self.broadcast(Broadcast::new(channel.clone(), Event::Join(info), Epoch::default()));
     }
 
     fn leave(&self, channel: &ChannelName, info: Arc<ClientInfo>) {
-        self.broadcast(channel, Event::Leave(info), Epoch::default());
+        self.broadcast(Broadcast::new(channel.clone(), Event::Leave(info), Epoch::default()));
     }
 
     fn lost(&self, channel: &ChannelName) {

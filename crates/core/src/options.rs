@@ -192,6 +192,8 @@ pub struct ChannelOptions {
     pub recovery_mode: RecoveryMode,
     /// With cache recovery: send the newest publication to every new subscriber.
     pub auto_cache_recover: bool,
+    /// Clients may ask for Fossil deltas (`fossil` in `allowed_delta_types`); only positioned subscriptions get them.
+    pub allow_fossil_delta: bool,
     /// Mark publications for receivers that negotiated deltas.
     pub delta_publish: bool,
     /// Signed-in clients may subscribe.

@@ -796,3 +796,78 @@ fn commands_wait_for_the_one_before_and_reading_stops() {
     let ids: Vec<_> = world.heard(key).iter().map(|reply| reply["id"].clone()).collect();
     assert_eq!(ids, [json!(2), json!(3)]);
 }
+
+/// What a client that negotiated deltas holds after each message.
+fn undelta(held: &mut Vec<u8>, publication: &Value) {
+    let data = publication["data"].as_str().unwrap().as_bytes();
+    *held = match publication["delta"] {
+        Value::Bool(true) => {
+            let limits = tidewire_delta::Limits { target_bytes_max: 1 << 20 };
+            tidewire_delta::apply(held, data, limits).unwrap()
+        }
+        _ => data.to_vec(),
+    };
+}
+
+#[test]
+fn inv_d6_deltas_give_back_every_payload_live_and_recovered() {
+    let mut setup = Setup::default();
+    let rules = ChannelOptions {
+        allow_fossil_delta: true,
+        delta_publish: true,
+        join_leave: false,
+        presence: false,
+        ..with_history()
+    };
+    setup.options.channel.namespaces.insert("d".into(), Arc::new(rules));
+    let mut world = setup.build();
+    let (plain, key) = (world.connected(), world.connected());
+    world.say(plain, r#"{"id":2,"subscribe":{"channel":"d:a"}}"#);
+    let replies = world.say(key, r#"{"id":2,"subscribe":{"channel":"d:a","delta":"fossil"}}"#);
+    assert_eq!(replies[0]["subscribe"]["delta"], true);
+    let epoch = replies[0]["subscribe"]["epoch"].clone();
+    let payload = |n: u32| format!("{{\"table\":\"{}\",\"count\":{n},\"é\":\"日本\"}}", "row ".repeat(40));
+
+    let mut held = Vec::new();
+    let mut patches = 0;
+    for n in 1..=3 {
+        world.publish("d:a", &payload(n));
+        let push = world.heard(key).remove(0)["push"]["pub"].clone();
+        patches += usize::from(push["delta"] == true);
+        undelta(&mut held, &push);
+        assert_eq!(held, payload(n).as_bytes());
+        assert_eq!(world.heard(plain)[0]["push"]["pub"]["data"]["count"], n, "others get it as it is");
+    }
+    assert_eq!(patches, 2, "all but the first");
+
+    world.leave(key);
+    for n in 4..=6 {
+        world.publish("d:a", &payload(n));
+    }
+    let key = world.connected();
+    let again = json!({"channel": "d:a", "delta": "fossil", "recover": true, "epoch": epoch, "offset": 3});
+    let replies = world.say(key, &json!({"id": 2, "subscribe": again}).to_string());
+    let recovered = replies[0]["subscribe"]["publications"].as_array().unwrap().clone();
+    assert_eq!(recovered.len(), 3);
+    assert_eq!((recovered[0].get("delta"), recovered[1].get("delta")), (None, Some(&json!(true))));
+    held.clear();
+    for (n, publication) in (4..).zip(&recovered) {
+        undelta(&mut held, publication);
+        assert_eq!(held, payload(n).as_bytes());
+    }
+    world.publish("d:a", &payload(7));
+    let push = world.heard(key).remove(0)["push"]["pub"].clone();
+    assert_eq!(push["delta"], true, "the recovered list is a base");
+    undelta(&mut held, &push);
+    assert_eq!(held, payload(7).as_bytes());
+}
+
+#[test]
+fn deltas_are_not_given_where_they_are_not_allowed() {
+    let mut world = world();
+    let key = world.connected();
+    let replies = world.say(key, r#"{"id":2,"subscribe":{"channel":"h:a","delta":"fossil"}}"#);
+    assert_eq!(replies[0]["subscribe"].get("delta"), None);
+    world.publish("h:a", "{\"a\":1}");
+    assert_eq!(world.heard(key).last().unwrap()["push"]["pub"]["data"], json!({"a": 1}));
+}

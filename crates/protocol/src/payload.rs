@@ -1,6 +1,8 @@
 //! Questions about payloads, which the protocol otherwise never looks into.
 
-use crate::json::scan;
+use bytes::Bytes;
+
+use crate::json::{scan, write};
 
 /// Levels of arrays and objects a JSON payload may nest.
 pub const DEPTH_MAX: usize = 512;
@@ -9,6 +11,14 @@ pub const DEPTH_MAX: usize = 512;
 /// around it is allowed. Does not recurse and, up to 64 levels, does not allocate.
 pub fn is_json(payload: &[u8]) -> bool {
     std::str::from_utf8(payload).is_ok() && scan::document(payload).is_ok_and(|depth| depth <= DEPTH_MAX)
+}
+
+/// `payload` as a JSON string: how data travels to a JSON client that negotiated deltas. `None` if it is not UTF-8.
+pub fn to_json_string(payload: &[u8]) -> Option<Bytes> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let mut out = Vec::with_capacity(payload.len() + 2);
+    write::string(text, &mut out);
+    Some(Bytes::from(out))
 }
 
 /// Whether `payload` is JSON as [`is_json`] has it, and an object.

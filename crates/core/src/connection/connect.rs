@@ -164,6 +164,7 @@ impl Connection {
                 since: asked
                     .recover
                     .then(|| StreamPosition { offset: asked.offset, epoch: asked.epoch.into() }),
+                wants_delta: asked.delta == "fossil",
                 ..Attempt::new(Origin::Connect)
             };
             let key = self.reserve(channel, rules, attempt, turn);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::subscriptions::SubStage;
 use super::{Connection, Turn};
-use crate::frame::{Broadcast, Event};
+use crate::delta::DeltaState;
+use crate::frame::{Broadcast, Event, Form};
 use crate::recovery::{self, Step};
 use crate::task::SubKey;
 use crate::time::Millis;
@@ -60,7 +61,15 @@ impl Connection {
             }
             _ => {}
         }
-        match broadcast.frame(self.wire) {
+        let form = match (&broadcast.event, sub.delta) {
+            (Event::Publication(_), DeltaState::NoBase) => {
+                sub.delta = DeltaState::HasBase;
+                Form::Whole
+            }
+            (Event::Publication(_), DeltaState::HasBase) => Form::Patch,
+            _ => Form::Plain,
+        };
+        match broadcast.frame(self.wire, form) {
             Some(frame) => {
                 self.outbox.push(frame);
                 Delivery::Queued
@@ -80,6 +89,10 @@ impl Connection {
             return;
         };
         let key = SubKey { index: sub, attempt: subscription.attempt };
+        // What gathers for one that is joining has a hole now, perhaps at its end, where no later offset shows it.
+        if let SubStage::Joining { attempt, .. } = &mut subscription.stage {
+            attempt.overflowed = true;
+        }
         if subscription.features.positioned && subscription.is_live() {
             self.insufficient_state(key, turn);
         }

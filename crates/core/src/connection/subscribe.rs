@@ -17,6 +17,7 @@ use super::intake::Begun;
 use super::subscriptions::{Attempt, Leaving, Origin, SubStage, Subscription};
 use super::{Connection, Turn};
 use crate::auth::{by_subscribe_hook, by_subscription_token, engine_refusal};
+use crate::delta::{self, DeltaState};
 use crate::frame::Event;
 use crate::hooks::{Refusal, SubscribeEvent, SubscribeGrant};
 use crate::local::Subscriber;
@@ -56,6 +57,7 @@ impl Connection {
                 .recover
                 .then(|| StreamPosition { offset: request.offset, epoch: request.epoch.as_str().into() }),
             reject_unrecovered: request.flag & FLAG_REJECT_UNRECOVERED != 0,
+            wants_delta: !request.delta.is_empty(),
             ..Attempt::new(Origin::Command(id))
         };
         self.waiting += 1;
@@ -120,6 +122,7 @@ impl Connection {
             server_side: false,
             from_token: false,
             busy: false,
+            delta: DeltaState::Off,
             position: StreamPosition::default(),
             confirmed_at: turn.now.ms(),
             expire_at: 0,
@@ -220,6 +223,9 @@ impl Connection {
         attempt.data = grant.data;
         attempt.expires_in = (grant.expire_at > 0 && !renewed_by_hook).then(|| ttl(grant.expire_at, now_s));
         attempt.resume = resume(&sub.rules, features.recoverable, attempt.since.take());
+        if attempt.wants_delta && sub.rules.allow_fossil_delta && features.positioned {
+            sub.delta = DeltaState::NoBase;
+        }
         sub.busy = true;
         let question = Question::of(sub, &attempt.resume, turn);
         sub.stage = SubStage::Joining { seat, attempt, gathered: Vec::new(), gathered_bytes: 0 };
@@ -352,7 +358,14 @@ impl Connection {
             Resume::Stream(since) | Resume::Cache(since) if joined.recovered => since.offset,
             _ => joined.position.offset,
         };
+        result.delta = sub.delta != DeltaState::Off;
         result.publications = joined.publications.iter().map(|publication| (**publication).clone()).collect();
+        if result.delta && !result.publications.is_empty() {
+            result.publications = delta::chain(self.wire.encoding, std::mem::take(&mut result.publications))
+                .ok_or(Disconnect::INAPPROPRIATE_PROTOCOL)?;
+            // Only what is sent now is a base for sure: a client may come with a position and nothing else.
+            sub.delta = DeltaState::HasBase;
+        }
         sub.position = joined.position;
         sub.confirmed_at = turn.now.ms();
         Ok((sub.channel.clone(), result))
@@ -433,6 +446,7 @@ impl Attempt {
             since: None,
             resume: Resume::No,
             reject_unrecovered: false,
+            wants_delta: false,
             data: Bytes::new(),
             expires_in: None,
             history: None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewire_protocol::{ChannelName, StreamPosition, Unsubscribed};
 
+use crate::delta::DeltaState;
 use crate::frame::Broadcast;
 use crate::inbox::Ack;
 use crate::local::Seat;
@@ -27,6 +28,7 @@ pub(crate) struct Subscription {
     pub(crate) from_token: bool,
     /// A task about this subscription is under way; leaving waits for it, so that the engine sees them in order.
     pub(crate) busy: bool,
+    pub(crate) delta: DeltaState,
     /// Where the subscriber stands, if positioned.
     pub(crate) position: StreamPosition,
     /// When the position was last known to be the stream's.
@@ -58,6 +60,8 @@ pub(crate) struct Attempt {
     pub(crate) since: Option<StreamPosition>,
     pub(crate) resume: Resume,
     pub(crate) reject_unrecovered: bool,
+    /// The client asks for deltas.
+    pub(crate) wants_delta: bool,
     /// Custom data of the result.
     pub(crate) data: Bytes,
     pub(crate) expires_in: Option<u32>,

@@ -11,7 +11,7 @@ mod read;
 pub(crate) mod scan;
 mod table;
 mod value;
-mod write;
+pub(crate) mod write;
 
 use bytes::Bytes;
 

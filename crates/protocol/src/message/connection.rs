@@ -31,44 +31,8 @@ pub struct ConnectRequest {
     pub profile: String,
 }
 
-/// `ConnectResult` of the schema.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ConnectResult {
-    /// The id of this connection.
-    #[prost(string, tag = "1")]
-    pub client: String,
-    #[prost(string, tag = "2")]
-    pub version: String,
-    /// The client must refresh its token.
-    #[prost(bool, tag = "3")]
-    pub expires: bool,
-    /// Seconds until then.
-    #[prost(uint32, tag = "4")]
-    pub ttl: u32,
-    #[prost(bytes = "bytes", tag = "5")]
-    pub data: Bytes,
-    #[prost(btree_map = "string, message", tag = "6")]
-    pub subs: BTreeMap<String, SubscribeResult>,
-    /// Seconds between pings of the server.
-    #[prost(uint32, tag = "7")]
-    pub ping: u32,
-    /// The client must answer pings.
-    #[prost(bool, tag = "8")]
-    pub pong: bool,
-    #[prost(string, tag = "9")]
-    pub session: String,
-    #[prost(string, tag = "10")]
-    pub node: String,
-    /// Unix milliseconds.
-    #[prost(int64, tag = "11")]
-    pub time: i64,
-    #[prost(int64, tag = "12")]
-    pub flag: i64,
-    #[prost(message, optional, tag = "13")]
-    pub dict: Option<Dictionary>,
-}
-
-/// The connect push of unidirectional transports.
+/// The connect push of unidirectional transports. Not sent yet; before it is, `subs` must be written as in
+/// [`ConnectResult`](super::ConnectResult).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Connect {
     #[prost(string, tag = "1")]

@@ -1,7 +1,7 @@
 //! Every message of the protocol.
 //!
 //! Here the envelope: commands, replies, errors and pushes. `connection`, `subscription`, `data`: what they carry.
-//! `publication`: the one message that has members which stay inside a node.
+//! `publication` and `connect_result`: the two whose protobuf form is written by hand.
 //!
 //! Field numbers and names are those of `schema/client.proto`; a test holds the two against each other. Zero values
 //! and empty bytes mean "absent", as in proto3. Payload fields are [`Bytes`](bytes::Bytes) and are never interpreted
@@ -10,11 +10,13 @@
 // The names of the fields are their documentation wherever the protocol gives them no further rule.
 #![allow(missing_docs)]
 
+mod connect_result;
 mod connection;
 mod data;
 mod publication;
 mod subscription;
 
+pub use connect_result::ConnectResult;
 pub use connection::*;
 pub use data::*;
 pub use publication::Publication;

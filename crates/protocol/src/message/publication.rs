@@ -128,6 +128,6 @@ impl prost::Message for Publication {
 }
 
 /// Whether proto3 leaves the field out.
-fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use tidewire_protocol::frame::{append_join, append_publication, append_reply};
 use tidewire_protocol::{
-    ClientInfo, EncodeError, Encoding, Error, ErrorCode, HistoryResult, PresenceResult, PresenceStatsResult,
-    Publication, PublishResult, Reply, RpcResult, payload,
+    ClientInfo, ConnectResult, EncodeError, Encoding, Error, ErrorCode, HistoryResult, PresenceResult,
+    PresenceStatsResult, Publication, PublishResult, Reply, RpcResult, SubscribeResult, payload,
 };
 
 fn json(reply: &Reply) -> String {
@@ -41,6 +41,19 @@ fn members_that_clients_read_unasked_are_written_even_if_zero() {
     let mut out = Vec::new();
     append_join(Encoding::Json, "c", &ClientInfo::default(), &mut out).unwrap();
     assert_eq!(out, br#"{"push":{"channel":"c","join":{"info":{"user":"","client":""}}}}"#);
+}
+
+/// centrifuge-js in protobuf read such a subscription as null and threw.
+#[test]
+fn a_server_side_subscription_without_history_is_written_with_its_empty_result() {
+    let subs = [("c".to_owned(), SubscribeResult::default())].into();
+    let connect = Some(Box::new(ConnectResult { subs, ..ConnectResult::default() }));
+    let reply = Reply { id: 1, connect, ..Reply::default() };
+    assert_eq!(json(&reply), r#"{"id":1,"connect":{"client":"","version":"","subs":{"c":{}}}}"#);
+    let mut out = Vec::new();
+    append_reply(Encoding::Protobuf, &reply, &mut out).unwrap();
+    // Length, id 1; connect: an entry of subs, "c" and a message of no bytes.
+    assert_eq!(out, [11, 8, 1, 0x2a, 7, 0x32, 5, 0x0a, 1, b'c', 0x12, 0]);
 }
 
 #[test]
