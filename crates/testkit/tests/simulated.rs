@@ -35,6 +35,18 @@ fn worlds_without_faults_tell_no_losses() {
     }
 }
 
+/// Slow answers and lost announcements together, and nothing published afterwards that could show the gap: a loss told
+/// while a subscriber is still joining must not be forgotten.
+#[test]
+fn inv_d1_losses_told_while_joining_are_made_good() {
+    let rates = FaultRates::none().with(Fault::EngineDelay, 0.5).with(Fault::AnnouncementDrop, 0.3);
+    for seed in 1..=300 {
+        let drawn = Plan::with_rates(seed, rates.clone());
+        let outcome = run(&Plan { lossless: true, falls_silent: true, ..drawn }, Tracing::Hash);
+        assert!(outcome.is_clean(), "{outcome}");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     let hashes =

@@ -58,6 +58,8 @@ pub(crate) struct Subscription {
     /// What the last subscribe asked to continue from.
     since: Option<StreamPosition>,
     judged: Option<SubscriptionKey>,
+    /// The server made it and brings the newest publication, wherever that stands.
+    begins_with_first: bool,
 }
 
 impl Subscription {
@@ -88,6 +90,7 @@ impl Subscription {
             position: None,
             since: None,
             judged: None,
+            begins_with_first: false,
         }
     }
 
@@ -224,6 +227,7 @@ impl Subscription {
             ..Default::default()
         };
         self.since = None;
+        self.begins_with_first = result.was_recovering && push.offset == 0;
         self.accepted(env, client, &result)
     }
 
@@ -243,6 +247,13 @@ impl Subscription {
         }
         if self.positioned() && publication.offset == 0 {
             return Err(format!("{}: a publication without offset", self.channel));
+        }
+        if std::mem::take(&mut self.begins_with_first) {
+            let place = StreamPosition {
+                offset: publication.offset.saturating_sub(1),
+                ..self.position.clone().unwrap_or_default()
+            };
+            self.saw(env, client, Event::subscribed_at(position(&place)));
         }
         self.saw(env, client, Event::Publication(delivery(publication)));
         if let Some(place) = self.position.as_mut().filter(|_| publication.offset > 0) {
@@ -311,6 +322,7 @@ impl Subscription {
     }
 
     fn note_end(&mut self, env: &Env, event: Event) {
+        self.begins_with_first = false;
         if let Some(key) = self.judged {
             env.record().saw(key, event);
         }

@@ -150,9 +150,9 @@ impl Relay {
         false
     }
 
-    /// Some brokers know that something was lost, others do not.
+    /// Some brokers know that something was lost, others do not. Those that promise to lose nothing do.
     fn tell_lost_sometimes(&self, channel: &ChannelName, from: Duration, draw: &mut Draw) {
-        if draw.chance(0.5) {
+        if self.manners.lossless || draw.chance(0.5) {
             let (me, channel) = (self.me.clone(), channel.clone());
             self.env.call_at(from + draw.millis(0, 500), move || {
                 if let Some(me) = me.upgrade() {

@@ -138,6 +138,7 @@ impl World {
     pub(super) fn calm_down(&mut self) {
         self.env.note(format_args!("calm"));
         self.env.calm_down();
+        self.publishing = !self.plan.falls_silent;
         let strict_from = self.env.now() + STRICT_AFTER;
         for client in &mut self.clients {
             client.expect_order(strict_from);
@@ -146,7 +147,9 @@ impl World {
 
     /// One more publication in every channel, so that each ends after the last fault; then silence.
     pub(super) fn publish_last(&mut self) {
-        self.publishing = false;
+        if !std::mem::replace(&mut self.publishing, false) {
+            return;
+        }
         let channels: Vec<ChannelName> =
             self.plan.channels.iter().map(|channel| channel.name.as_str().into()).collect();
         // A publisher of its own: the others' last may still be under way.
