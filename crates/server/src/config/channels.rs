@@ -122,7 +122,6 @@ fn options(reader: &mut Reader<'_>, path: &str) -> ChannelOptions {
         allow_recovery: on("allow_recovery"),
         recovery_mode,
         auto_cache_recover: on("auto_cache_recover"),
-        delta_publish: on("delta_publish"),
         allow_subscribe_for_client: on("allow_subscribe_for_client"),
         allow_subscribe_for_anonymous: on("allow_subscribe_for_anonymous"),
         allow_publish_for_client: on("allow_publish_for_client"),
@@ -141,6 +140,8 @@ fn options(reader: &mut Reader<'_>, path: &str) -> ChannelOptions {
         publish_proxy_enabled: on("publish_proxy_enabled") || is_set("publish_cel"),
         sub_refresh_proxy_enabled: on("sub_refresh_proxy_enabled"),
         unavailable: on("subscribe_stream_proxy_enabled") || !matches!(kind.as_str(), "" | "stream"),
+        // Deltas: keys.table says that they are not negotiated, so they are off.
+        ..ChannelOptions::default()
     };
     rules(reader, path, &options);
     options
