@@ -93,10 +93,6 @@ impl Connection {
         if let SubStage::Joining { attempt, .. } = &mut subscription.stage {
             attempt.overflowed = true;
         }
-        // What gathers for one that is joining has a hole now, perhaps at its end, where no later offset shows it.
-        if let SubStage::Joining { attempt, .. } = &mut subscription.stage {
-            attempt.overflowed = true;
-        }
         if subscription.features.positioned && subscription.is_live() {
             self.insufficient_state(key, turn);
         }
