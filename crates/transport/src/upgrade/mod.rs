@@ -61,7 +61,15 @@ impl WebSocketEndpoint {
     pub fn new(reactors: Reactors, options: WebSocketOptions) -> Self {
         let rate = options.connection_rate_limit.map(|rate| RateLimit::new(rate, Instant::now()));
         let WebSocketOptions { origins, connection_limit, .. } = options;
-        Self { shared: Arc::new(Shared { reactors, origins, connection_limit, rate, notices: Notices::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                reactors,
+                origins,
+                connection_limit,
+                rate,
+                notices: Notices::default(),
+            }),
+        }
     }
 
     /// Answers a request: with 101, after which the socket goes to a reactor as soon as the answer is written, or with a

@@ -1,0 +1,16 @@
+//! The running server: its HTTP API, health, metrics, logs, and how it starts and stops.
+//!
+//! `api`, `bad_requests`: the API on a node in this process. The others start the real binary.
+
+#[path = "../../../tidewire/tests/common/mod.rs"]
+mod client;
+mod support;
+
+mod api;
+mod bad_requests;
+mod descriptors;
+mod health;
+mod listeners;
+mod logs;
+mod metrics;
+mod stopping;
