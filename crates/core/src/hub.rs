@@ -127,10 +127,16 @@ impl Hub {
         // The tables are in random order; the engine is asked in an order that a simulation can repeat.
         leaving.sort_by(|(one, _), (other, _)| one.cmp(other));
         join_all(leaving.into_iter().map(|(channel, settled)| async move {
-            let _ = settled.await;
+            let left = settled.await.is_ok();
             let mut shard = self.shard(&channel).lock();
-            if shard.get(&channel).is_some_and(|known| known.leaving) {
-                shard.remove(&channel);
+            match shard.get_mut(&channel) {
+                Some(known) if known.leaving && left => drop(shard.remove(&channel)),
+                // The engine may go on announcing: it is asked again after a while.
+                Some(known) if known.leaving => {
+                    known.leaving = false;
+                    known.unused_since = Some(now);
+                }
+                _ => {}
             }
         }))
         .await;
