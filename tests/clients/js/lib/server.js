@@ -34,6 +34,7 @@ const defaults = {
   health: { enabled: true },
   prometheus: { enabled: true },
   http_api: { key: API_KEY },
+  shutdown: { spread: '50ms' },
   client: {
     allowed_origins: [],
     token: { hmac_secret_key: HMAC_SECRET },

@@ -54,6 +54,7 @@ class Server:
             "log": {"level": "debug"},
             "health": {"enabled": True},
             "http_api": {"key": API_KEY},
+            "shutdown": {"spread": "50ms"},
             "http_server": {"address": "127.0.0.1", "port": self.port},
             "client": {"token": {"hmac_secret_key": HMAC_SECRET}},
         }
