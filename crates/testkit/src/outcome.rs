@@ -23,8 +23,6 @@ pub struct Outcome {
     pub simulated: Duration,
     /// The faults that happened.
     pub faults: FaultCounts,
-    /// The last lines of the trace, if they were kept.
-    pub lines: Vec<String>,
 }
 
 impl Outcome {
@@ -41,11 +39,12 @@ impl fmt::Display for Outcome {
         for violation in &self.violations {
             writeln!(f, "  violation: {violation}")?;
         }
-        writeln!(
-            f,
-            "  replay: cargo run -p tidewire-testkit --bin tidewire-sim -- --seed {} --trace",
-            self.plan.seed
-        )
+        let seed = self.plan.seed;
+        if self.plan.to_string() == Plan::drawn(seed).to_string() {
+            writeln!(f, "  replay: cargo run -p tidewire-testkit --bin tidewire-sim -- --seed {seed} --trace")
+        } else {
+            writeln!(f, "  replay: run this test's own plan of seed {seed} with Tracing::Print")
+        }
     }
 }
 

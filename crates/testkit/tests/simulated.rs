@@ -47,6 +47,16 @@ fn inv_d1_losses_told_while_joining_are_made_good() {
     }
 }
 
+/// Channels that were left while the engine refused must not be announced for ever.
+#[test]
+fn channels_whose_unsubscribe_failed_are_left_later() {
+    let rates = FaultRates::none().with(Fault::EngineRefusal, 0.5).with(Fault::Operator, 0.5);
+    for seed in 1..=150 {
+        let outcome = run(&Plan::with_rates(seed, rates.clone()), Tracing::Hash);
+        assert!(outcome.is_clean(), "{outcome}");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     let hashes =

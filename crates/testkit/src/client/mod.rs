@@ -247,11 +247,11 @@ impl Client {
         close || ping_overdue
     }
 
-    /// From now on every command must be answered in time, and everything wanted once is wanted again.
+    /// From now on every command must be answered in time, and most of what is not wanted is wanted again.
     pub(crate) fn expect_order(&mut self, from: Duration) {
         self.strict_from = Some(from);
         for sub in &mut self.subs {
-            sub.wanted = !sub.server_side;
+            sub.wanted |= sub.comes_back;
         }
     }
 

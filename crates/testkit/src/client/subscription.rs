@@ -50,6 +50,8 @@ pub(crate) struct Subscription {
     pushes_joins: bool,
     pub(crate) server_side: bool,
     pub(crate) wanted: bool,
+    /// Once the faults have stopped it is wanted, whatever was before.
+    pub(crate) comes_back: bool,
     pub(crate) state: SubState,
     /// Not to be asked for before.
     retry_at: Duration,
@@ -84,6 +86,7 @@ impl Subscription {
             pushes_joins: channel.options.force_push_join_leave,
             server_side,
             wanted: !server_side && draw.chance(0.9),
+            comes_back: !server_side && draw.chance(0.8),
             state: SubState::Off,
             retry_at: Duration::ZERO,
             failures: 0,

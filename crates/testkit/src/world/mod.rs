@@ -127,7 +127,6 @@ pub fn run(plan: &Plan, tracing: Tracing) -> Outcome {
     world.judge_emptiness();
     let env = &world.env;
     let violations = std::mem::take(&mut env.record().violations);
-    let lines = env.trace().take_lines();
     Outcome {
         plan: plan.clone(),
         violations,
@@ -135,7 +134,6 @@ pub fn run(plan: &Plan, tracing: Tracing) -> Outcome {
         trace_hash: env.trace().hash(),
         simulated: env.now(),
         faults: env.counts(),
-        lines,
     }
 }
 
