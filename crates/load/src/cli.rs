@@ -49,6 +49,20 @@ struct OutputArgs {
 enum Scenario {
     /// Hold connections that do nothing: memory of each and processor time of each
     Idle(scenario::idle::IdleArgs),
+    /// Publish to many subscribers: deliveries per second and per second of server CPU
+    Fanout(scenario::fanout::FanoutArgs),
+    /// Publish at a fixed rate: how late deliveries are
+    Latency(scenario::fanout::LatencyArgs),
+    /// Publish through the HTTP API alone: requests per second and CPU of each
+    Publish(scenario::publish::ApiRateArgs),
+    /// Cut every connection again and again while publishing: nothing may be missing
+    Recovery(scenario::recovery::RecoveryArgs),
+    /// Restart the server under its clients: time until the last one is back
+    Restart(scenario::restart::RestartArgs),
+    /// Write to bare sockets: what this machine itself can do
+    Floor(scenario::floor::FloorArgs),
+    #[command(hide = true)]
+    FloorWriter(scenario::floor::WriterArgs),
 }
 
 /// What every scenario with clients takes.
@@ -224,17 +238,25 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Runs what the process was asked for.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Scenario::FloorWriter(args) = &cli.scenario {
+        return match scenario::floor::write(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        };
+    }
     let quiet = cli.output.quiet || cli.output.json;
     match cli.scenario.run(quiet) {
         Ok(outcome) => {
             print(&outcome, cli.output.json);
             ExitCode::from(outcome.exit_code())
         }
-        Err(error) => {
-            eprintln!("tidewire-load: {error:#}");
-            ExitCode::from(2)
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("tidewire-load: {error:#}");
+    ExitCode::from(2)
 }
 
 fn print(outcome: &Outcome, as_json: bool) {
@@ -248,6 +270,13 @@ impl Scenario {
     fn run(&self, quiet: bool) -> anyhow::Result<Outcome> {
         match self {
             Self::Idle(args) => scenario::idle::run(args, quiet),
+            Self::Fanout(args) => scenario::fanout::run(args, quiet),
+            Self::Latency(args) => scenario::fanout::run_latency(args, quiet),
+            Self::Publish(args) => scenario::publish::run(args),
+            Self::Recovery(args) => scenario::recovery::run(args, quiet),
+            Self::Restart(args) => scenario::restart::run(args, quiet),
+            Self::Floor(args) => scenario::floor::run(args),
+            Self::FloorWriter(_) => anyhow::bail!("floor-writer is a part of floor"),
         }
     }
 }
@@ -278,6 +307,7 @@ mod tests {
             let args = ["tidewire-load", "idle", "--channels", "3"].iter().chain(more);
             match Cli::try_parse_from(args).unwrap().scenario {
                 Scenario::Idle(args) => args.clients.fleet(None),
+                other => panic!("{other:?}"),
             }
         };
         assert!(parse(&["--channel", "a"]).is_err());

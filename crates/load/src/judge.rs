@@ -29,6 +29,8 @@ pub struct Judge {
     notes: Option<Receiver<Note>>,
     clients: Vec<Member>,
     channels: HashMap<Arc<str>, ChannelKey>,
+    /// Clients that are live, by channel.
+    audience: HashMap<ChannelKey, u64>,
     /// What is counted and timed, from here to there; all else is only checked.
     window: Option<(Duration, Duration)>,
     seen: Seen,
@@ -45,6 +47,8 @@ struct Member {
 pub struct Seen {
     /// Deliveries, all together.
     pub deliveries: u64,
+    /// Deliveries that the acknowledged publications should have made, by who was live.
+    pub expected: u64,
     /// Deliveries of publications due within the window.
     pub in_window: u64,
     /// From when a publication should have been sent to its delivery, within the window.
@@ -82,6 +86,7 @@ impl Judge {
             notes: None,
             clients: members,
             channels: HashMap::new(),
+            audience: HashMap::new(),
             window: None,
             seen: Seen::default(),
         }
@@ -143,8 +148,12 @@ impl Judge {
     /// Takes in what publishers noted; to be called now and then when nothing arrives, so that they need not wait.
     pub fn take_notes(&mut self) {
         let Some(notes) = &self.notes else { return };
-        for note in notes.try_iter().filter(|_| self.check) {
+        for note in notes.try_iter() {
+            if let Note::Acknowledged(channel, ..) = &note {
+                self.seen.expected += self.audience.get(channel).copied().unwrap_or_default();
+            }
             match note {
+                _ if !self.check => {}
                 Note::Published(channel, id) => self.checker.published(channel, id, Audience::Channel),
                 Note::Acknowledged(channel, id, position) => self.checker.acknowledged(channel, id, position),
             }
@@ -207,12 +216,19 @@ impl Observer for Judge {
         }
     }
 
-    fn live(&mut self, _: usize, waited: Duration) {
+    fn live(&mut self, client: usize, waited: Duration) {
+        if let Some(channel) = self.clients.get(client).and_then(|member| member.channel) {
+            *self.audience.entry(channel).or_default() += 1;
+        }
         self.seen.waits.record(waited);
         self.seen.last_live = self.now;
     }
 
     fn lost(&mut self, client: usize, code: u32) {
+        let channel = self.clients.get(client).and_then(|member| member.channel);
+        if let Some(audience) = channel.and_then(|channel| self.audience.get_mut(&channel)) {
+            *audience = audience.saturating_sub(1);
+        }
         self.seen.lost += 1;
         self.seen.first_lost.get_or_insert(self.start.elapsed());
         self.observe(client, tidewire_checker::Event::Disconnected { code });

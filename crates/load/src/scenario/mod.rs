@@ -1,6 +1,12 @@
 //! The scenarios, one per file, and what they share: a run.
 
+pub mod fanout;
+pub mod floor;
 pub mod idle;
+pub mod publish;
+pub mod publishing;
+pub mod recovery;
+pub mod restart;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,6 +24,9 @@ use crate::progress::Progress;
 /// How often a run looks around while it waits.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// How long the last deliveries may take once nothing is published any more.
+const DRAIN: Duration = Duration::from_secs(15);
+
 /// Clients, what they saw, and the server they are on.
 pub struct Run {
     /// The clients.
@@ -30,6 +39,9 @@ pub struct Run {
     pub start: Instant,
     server: Option<Process>,
     connections: usize,
+    rate: f64,
+    patience: Duration,
+    missing_at_start: usize,
 }
 
 /// Figures of server and tool at one moment.
@@ -60,14 +72,15 @@ impl Run {
         quiet: bool,
     ) -> anyhow::Result<Self> {
         let options = args.fleet(backoff)?;
-        let connections = options.connections;
+        let (connections, rate, patience) = (options.connections, options.rate, options.connect_timeout);
         limits::make_room(connections)?;
         let fleet = Fleet::new(options, args.connector()?, args.dialect(recoverable)?)?;
         let start = Instant::now();
         let mut judge = Judge::new(start, connections, check);
         judge.assign(|client| fleet.channel(client));
         let server = args.pid.map(Process::new);
-        Ok(Self { fleet, judge, progress: Progress::new(quiet), start, server, connections })
+        let progress = Progress::new(quiet);
+        Ok(Self { fleet, judge, progress, start, server, connections, rate, patience, missing_at_start: 0 })
     }
 
     /// Lets the clients live until `until`, or until `is_enough`, which is asked now and then.
@@ -92,8 +105,9 @@ impl Run {
     pub fn ramp(&mut self) -> anyhow::Result<Ramp> {
         let before = self.moment()?;
         self.progress.begin("connecting", self.connections as u64);
-        // Every connection has its own deadline, so this ends.
-        while !self.fleet.is_settled() {
+        let ramp = Duration::from_secs_f64(self.connections as f64 / self.rate);
+        let deadline = Instant::now() + ramp + self.patience * 2;
+        while !self.fleet.is_settled() && Instant::now() < deadline {
             self.live(Instant::now() + GLANCE, |_| false)?;
             let (live, failed) = (self.fleet.live(), self.fleet.tally().failed);
             self.progress.show(live as u64, || format!("{failed} failed"));
@@ -102,6 +116,7 @@ impl Run {
             let reason = self.fleet.tally().reasons.keys().next().cloned().unwrap_or_default();
             return Err(anyhow::anyhow!("no client could connect: {reason}"));
         }
+        self.missing_at_start = self.connections - self.fleet.live();
         Ok(Ramp { before, after: self.moment()? })
     }
 
@@ -119,6 +134,9 @@ impl Run {
         let tally = self.fleet.tally();
         outcome.count("failed", "connections that failed", tally.failed);
         outcome.count("lost", "connections lost", tally.lost);
+        if self.missing_at_start > 0 {
+            outcome.shortfall(format!("{} clients were never connected", self.missing_at_start));
+        }
         if tally.failed + tally.lost > 0 {
             for (reason, count) in tally.reasons.iter().take(10) {
                 outcome.shortfall(format!("{count} connections: {reason}"));

@@ -1,0 +1,336 @@
+//! The binary against the real server, with small numbers.
+
+mod liar;
+mod server;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use liar::Lie;
+use serde_json::Value;
+use server::{API_KEY, SECRET, Server};
+
+/// `tidewire-load` with the secrets of the test server.
+fn tool(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire-load"));
+    command.args(args).env("TIDEWIRE_LOAD_API_KEY", API_KEY).stdin(Stdio::null());
+    if args.first() != Some(&"publish") && args.first() != Some(&"floor") {
+        command.env("TIDEWIRE_LOAD_TOKEN_HMAC_SECRET", SECRET);
+    }
+    command
+}
+
+fn run(args: &[&str]) -> (Option<i32>, Value) {
+    let output = tool(args).arg("--json").output().unwrap();
+    let result = serde_json::from_slice(&output.stdout);
+    (output.status.code(), result.unwrap_or_else(|_| panic!("no JSON: {}", written(&output))))
+}
+
+fn written(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
+}
+
+/// A figure of a result.
+fn figure(result: &Value, name: &str) -> f64 {
+    result["figures"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {result:#}"))
+}
+
+#[test]
+fn idle_connections_are_held_and_what_they_cost_is_told() {
+    let server = Server::start();
+    for protocol in ["json", "protobuf"] {
+        let args = ["idle", "-n", "50", "--channel", "plain:idle", "--hold", "300ms", "--protocol", protocol];
+        let (code, result) =
+            run(&[&args[..], &["--url", &server.websocket(), "--pid", &server.pid()]].concat());
+        assert_eq!(code, Some(0), "{result:#}");
+        assert_eq!(figure(&result, "connections"), 50.0);
+        assert_eq!((figure(&result, "failed"), figure(&result, "lost")), (0.0, 0.0));
+        assert!(
+            figure(&result, "server_rss_after_bytes") >= figure(&result, "rss_per_connection_bytes") * 50.0
+        );
+        assert!(figure(&result, "server_cpu_per_connect_us") > 0.0);
+        assert!(figure(&result, "hold_s") >= 0.3);
+    }
+}
+
+#[test]
+fn a_refusal_of_the_server_is_told_and_is_no_success() {
+    let server = Server::start();
+    let output =
+        tool(&["idle", "-n", "3", "--channel", "unknown:x", "--url", &server.websocket()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(written(&output).contains("error 102"), "{}", written(&output));
+    let output = tool(&["idle", "-n", "3", "--channel", "plain:x", "--url", &server.websocket()])
+        .env("TIDEWIRE_LOAD_TOKEN_HMAC_SECRET", "another secret")
+        .output()
+        .unwrap();
+    assert!(written(&output).contains("3500 (invalid token)"), "{}", written(&output));
+}
+
+#[test]
+fn a_target_elsewhere_or_nobody_there_is_an_error_that_says_so() {
+    let told = |url: &str| {
+        let output = tool(&["idle", "-n", "2", "--connect-timeout", "2s", "--url", url]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        written(&output)
+    };
+    assert!(told("ws://192.0.2.1:8000/").contains("--allow-remote"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(told(&server::websocket(free)).contains("no client could connect: Connection refused"));
+}
+
+#[test]
+fn inv_d3_a_fan_out_delivers_everything_to_everybody() {
+    let server = Server::start();
+    let (url, api, pid) = (server.websocket(), server.api(), server.pid());
+    let ways = [("plain:a", "json", "api"), ("log:a", "protobuf", "api"), ("log:b", "json", "client")];
+    for (channel, protocol, via) in ways {
+        let (code, result) = run(&[
+            "fanout",
+            "-n",
+            "50",
+            "--url",
+            &url,
+            "--api-url",
+            &api,
+            "--pid",
+            &pid,
+            "--channel",
+            channel,
+            "--protocol",
+            protocol,
+            "--via",
+            via,
+            "--publish-rate",
+            "400",
+            "--burst",
+            "20",
+            "--duration",
+            "500ms",
+        ]);
+        assert_eq!(code, Some(0), "{result:#}");
+        assert_eq!(figure(&result, "publications"), 200.0);
+        assert_eq!((figure(&result, "deliveries"), figure(&result, "missing")), (10_000.0, 0.0));
+        assert_eq!(result["figures"]["latency"]["count"], 10_000);
+        assert_eq!(result["checker"]["deliveries"], 10_000);
+        assert_eq!(result["checker"]["clean"], true);
+        assert!(figure(&result, "deliveries_per_cpu_second") > 0.0);
+    }
+}
+
+#[test]
+fn a_flood_to_many_channels_reaches_each_channels_own_subscribers() {
+    let server = Server::start();
+    let (code, result) = run(&[
+        "fanout",
+        "-n",
+        "20",
+        "--url",
+        &server.websocket(),
+        "--api-url",
+        &server.api(),
+        "--channel",
+        "log:{n}",
+        "--channels",
+        "5",
+        "--flood",
+        "--publishers",
+        "3",
+        "--duration",
+        "400ms",
+        "--floor",
+    ]);
+    assert_eq!(code, Some(0), "{result:#}");
+    let publications = figure(&result, "publications");
+    assert!(publications >= 3.0);
+    assert_eq!(figure(&result, "deliveries"), publications * 4.0, "{result:#}");
+    assert!(figure(&result, "floor_per_cpu_second") > 0.0);
+    assert!(figure(&result, "floor_gathered_per_cpu_second") > figure(&result, "floor_per_cpu_second"));
+}
+
+#[test]
+fn latency_counts_from_the_schedule_and_leaves_the_warm_up_out() {
+    let server = Server::start();
+    let (code, result) = run(&[
+        "latency",
+        "-n",
+        "5",
+        "--url",
+        &server.websocket(),
+        "--api-url",
+        &server.api(),
+        "--channel",
+        "plain:l",
+        "--publish-rate",
+        "100",
+        "--duration",
+        "1s",
+        "--warm-up",
+        "500ms",
+    ]);
+    assert_eq!(code, Some(0), "{result:#}");
+    assert_eq!(figure(&result, "publications"), 150.0);
+    assert_eq!(result["figures"]["latency"]["count"], 500);
+    let latency = &result["figures"]["latency"];
+    assert!(
+        latency["p50_us"].as_f64() > Some(0.0) && latency["p50_us"].as_f64() <= latency["max_us"].as_f64()
+    );
+}
+
+#[test]
+fn the_api_alone_is_measured_and_a_wrong_key_is_told() {
+    let server = Server::start();
+    let (api, pid) = (server.api(), server.pid());
+    let args = ["publish", "--api-url", &api, "--pid", &pid, "--channel", "log:p", "--publishers", "4"];
+    let (code, result) = run(&[&args[..], &["--publish-rate", "200", "--duration", "500ms"]].concat());
+    assert_eq!(code, Some(0), "{result:#}");
+    assert_eq!(figure(&result, "publications"), 100.0);
+    assert!(figure(&result, "server_cpu_per_request_us") > 0.0);
+    let (code, result) = run(&[&args[..], &["--duration", "100ms", "--api-key", "wrong"]].concat());
+    assert_eq!(code, Some(2));
+    assert!(result["shortfalls"][0].as_str().unwrap().contains("status 401"), "{result:#}");
+}
+
+#[test]
+fn inv_d1_recovery_loses_nothing_while_connections_break() {
+    let server = Server::start();
+    for protocol in ["json", "protobuf"] {
+        let channel = format!("log:{protocol}:{{n}}");
+        let (code, result) = run(&[
+            "recovery",
+            "-n",
+            "20",
+            "--url",
+            &server.websocket(),
+            "--api-url",
+            &server.api(),
+            "--channel",
+            &channel,
+            "--channels",
+            "2",
+            "--protocol",
+            protocol,
+            "--publish-rate",
+            "100",
+            "--duration",
+            "2s",
+            "--cut-every",
+            "300ms",
+            "--reconnect-within",
+            "50ms",
+        ]);
+        assert_eq!(code, Some(0), "{result:#}");
+        assert_eq!(result["checker"]["clean"], true);
+        assert!(figure(&result, "cuts") >= 40.0, "{result:#}");
+        assert!(figure(&result, "recovered") >= 40.0, "{result:#}");
+        assert_eq!(figure(&result, "not_recovered"), 0.0);
+        // Everything arrived in the end: each client is in one of two channels.
+        assert_eq!(figure(&result, "deliveries"), figure(&result, "publications") * 10.0, "{result:#}");
+    }
+}
+
+#[test]
+fn recovery_asks_for_a_channel_that_can_recover() {
+    let server = Server::start();
+    let args = ["recovery", "-n", "2", "--channel", "plain:x", "--url", &server.websocket()];
+    let output = tool(&[&args[..], &["--api-url", &server.api()]].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(written(&output).contains("needs history"), "{}", written(&output));
+}
+
+#[test]
+fn a_restarted_server_gets_all_its_clients_back() {
+    let server = Server::start();
+    let args =
+        ["restart", "-n", "30", "--channel", "log:r", "--reconnect-min", "50ms", "--reconnect-max", "500ms"];
+    let mut command = tool(&[&args[..], &["--json", "--url", &server.websocket()]].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("restart the server now"), "{line}");
+    let server = server.restart();
+    let output = child.wait_with_output().unwrap();
+    drop(server);
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(figure(&result, "losses"), 30.0, "{result:#}");
+    assert_eq!(result["figures"]["away"]["count"], 30);
+    assert!(figure(&result, "last_back_s") > 0.0);
+    // In memory the stream begins anew, and every client is told.
+    assert_eq!(figure(&result, "recovered") + figure(&result, "not_recovered"), 30.0);
+    assert_eq!(result["checker"]["clean"], true, "{result:#}");
+}
+
+/// Runs a fan-out through a proxy that tells a lie; returns the exit code and the result.
+async fn through(server: &Server, lie: Lie, channel: &'static str) -> (Option<i32>, Value) {
+    let url = server::websocket(liar::start(server.address, lie).await);
+    let api = server.api();
+    let run = move || {
+        run(&[
+            "fanout",
+            "-n",
+            "2",
+            "--url",
+            &url,
+            "--api-url",
+            &api,
+            "--channel",
+            channel,
+            "--publish-rate",
+            "50",
+            "--duration",
+            "200ms",
+        ])
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[tokio::test]
+async fn inv_d1_a_lie_about_one_publication_is_found_and_named() {
+    let server = Server::start();
+    let (code, result) = through(&server, Lie::None, "log:honest").await;
+    assert_eq!((code, &result["checker"]["clean"]), (Some(0), &Value::Bool(true)), "{result:#}");
+    let lies = [
+        (Lie::Drop, "log:drop", "lost", 2),
+        (Lie::Double, "log:double", "duplicated", 2),
+        (Lie::Swap, "log:swap", "reordered", 2),
+        (Lie::Alter, "log:alter", "corrupted", 2),
+    ];
+    for (lie, channel, kind, count) in lies {
+        let (code, result) = through(&server, lie, channel).await;
+        assert_eq!(code, Some(1), "{lie:?}: {result:#}");
+        assert_eq!(result["checker"]["counts"][kind], count, "{lie:?}: {result:#}");
+        let violation = result["checker"]["violations"][0].as_str().unwrap();
+        assert!(violation.contains(channel) && violation.contains("offset 3"), "{violation}");
+    }
+}
+
+#[tokio::test]
+async fn inv_d3_without_positions_a_doubled_publication_is_still_found() {
+    let server = Server::start();
+    let (code, result) = through(&server, Lie::Double, "plain:double").await;
+    assert_eq!((code, &result["checker"]["counts"]["duplicated"]), (Some(1), &Value::from(2)), "{result:#}");
+    // What is missing there is nobody's fault, but it is counted.
+    let (code, result) = through(&server, Lie::Drop, "plain:drop").await;
+    assert_eq!((code, figure(&result, "missing")), (Some(0), 2.0), "{result:#}");
+}
+
+#[test]
+fn the_floor_of_the_machine_is_measured() {
+    let (code, result) = run(&["floor", "--sockets", "20", "--bytes", "100", "--gather", "8"]);
+    assert_eq!(code, Some(0), "{result:#}");
+    assert!(figure(&result, "floor_gathered_per_cpu_second") > figure(&result, "floor_per_cpu_second"));
+    assert!(result["machine"]["cores"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_person_gets_a_table() {
+    let server = Server::start();
+    let args = ["idle", "-n", "2", "--channel", "plain:t", "--hold", "10ms", "--url", &server.websocket()];
+    let output = tool(&args).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.starts_with("idle\n") && text.contains("clients live") && text.contains("held for"),
+        "{text}"
+    );
+    assert!(output.stderr.is_empty(), "no bar for a script");
+}
