@@ -70,6 +70,8 @@ pub struct ClientOptions {
     pub personal_channel: Option<PersonalChannel>,
     /// A connect proxy is configured that this server cannot ask: connects it would decide are refused with 108.
     pub connect_proxy_missing: bool,
+    /// A refresh proxy is configured that this server cannot ask: refreshes it would decide are refused with 108.
+    pub refresh_proxy_missing: bool,
     /// Largest command in bytes; a larger one closes the connection with 3501.
     pub command_bytes_max: usize,
 }
@@ -98,6 +100,7 @@ impl Default for ClientOptions {
             recovery_max_publication_limit: 300,
             personal_channel: None,
             connect_proxy_missing: false,
+            refresh_proxy_missing: false,
             command_bytes_max: 65_536,
         }
     }

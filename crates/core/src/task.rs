@@ -4,7 +4,9 @@
 //! gives the [`Completion`] back.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt;
 use tidewire_engine::{BoxFuture, History};
 use tidewire_protocol::{Reply, StreamPosition};
 
@@ -33,7 +35,13 @@ impl Task {
         generation: u32,
         work: impl Future<Output = Answer> + Send + 'static,
     ) -> Self {
-        Self { future: Box::pin(async move { Completion { slot, generation, answer: work.await } }) }
+        // A task that panics still comes back: its connection counts on that.
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let future = async move {
+            let answer = work.await.unwrap_or(Answer::Panicked);
+            Completion { slot, generation, answer }
+        };
+        Self { future: Box::pin(future) }
     }
 }
 
@@ -88,6 +96,8 @@ pub(crate) enum Answer {
     },
     /// A `send` message was taken.
     Sent(Option<Refusal>),
+    /// The task met a bug of ours.
+    Panicked,
     /// Nobody waits for it.
     Done,
 }

@@ -871,3 +871,31 @@ fn deltas_are_not_given_where_they_are_not_allowed() {
     world.publish("h:a", "{\"a\":1}");
     assert_eq!(world.heard(key).last().unwrap()["push"]["pub"]["data"], json!({"a": 1}));
 }
+
+#[test]
+fn inv_g6_a_task_that_panics_ends_its_connection_and_leaves_no_slot() {
+    let mut setup = Setup::default();
+    setup.hooks.rpc = Some(Arc::new(|event| match event.method.as_str() {
+        "now" => panic!("before the first await"),
+        _ => async { panic!("later") }.boxed(),
+    }));
+    let mut world = setup.build();
+    for method in ["now", "later"] {
+        let (key, other) = (world.connected(), world.connected());
+        world.say(key, r#"{"id":2,"subscribe":{"channel":"h:a"}}"#);
+        world.send(key, &json!({"id": 3, "rpc": {"method": method}}).to_string());
+        assert_eq!((world.closing(key), world.closing(other)), (Some(3004), None), "{method}");
+        world.leave(key);
+        world.leave(other);
+    }
+    assert!(world.worker.is_empty());
+    assert_eq!(world.node.metrics().contained_panics.total(), 2);
+}
+
+#[test]
+fn inv_a1_a_missing_refresh_proxy_lets_nobody_refresh() {
+    let mut world = with_tokens(|setup| setup.options.client.refresh_proxy_missing = true);
+    let (key, _) = connect_as(&mut world, &format!("u@{}", START_UNIX_S + 60));
+    let refresh = json!({"id": 2, "refresh": {"token": format!("u@{}", START_UNIX_S + 200)}});
+    assert_eq!(error(&world.say(key, &refresh.to_string())), 108);
+}

@@ -16,7 +16,7 @@ pub fn is_json(payload: &[u8]) -> bool {
 /// `payload` as a JSON string: how data travels to a JSON client that negotiated deltas. `None` if it is not UTF-8.
 pub fn to_json_string(payload: &[u8]) -> Option<Bytes> {
     let text = std::str::from_utf8(payload).ok()?;
-    let mut out = Vec::with_capacity(payload.len() + 2);
+    let mut out = Vec::with_capacity(payload.len().saturating_add(2));
     write::string(text, &mut out);
     Some(Bytes::from(out))
 }

@@ -118,6 +118,8 @@ pub(crate) struct Connection {
     pub(crate) listed: bool,
     /// The driver has let go of it.
     pub(crate) gone: bool,
+    /// A task of it panicked: what it was about will never be answered.
+    broken: bool,
 }
 
 impl Connection {
@@ -145,6 +147,7 @@ impl Connection {
             pings_unanswered: 0,
             listed: false,
             gone: false,
+            broken: false,
         }
     }
 
@@ -162,7 +165,7 @@ impl Connection {
 
     /// Whether nothing refers to this connection any more, so that its slot can be used again.
     pub(crate) fn is_over(&self) -> bool {
-        self.gone && self.tasks == 0 && self.subs.is_empty()
+        self.gone && self.tasks == 0 && (self.subs.is_empty() || self.broken)
     }
 
     fn is_connected(&self) -> bool {
@@ -225,9 +228,19 @@ impl Connection {
             Answer::Renewed(outcome) => self.renewed(outcome, turn),
             Answer::SubRenewed { sub, outcome } => self.sub_renewed(sub, outcome, turn),
             Answer::Sent(refusal) => self.sent(refusal, turn),
+            Answer::Panicked => self.task_panicked(turn),
             Answer::Done => {}
         }
         self.continue_intake(turn);
+    }
+
+    /// A task met a bug: nobody knows what it has done, so the connection ends and its slot waits for no more answers
+    /// about its subscriptions.
+    fn task_panicked(&mut self, turn: &mut Turn<'_>) {
+        turn.node.metrics().contained_panics.increment();
+        tracing::error!(client = %self.client, "a task panicked and its connection is closed; please report this");
+        self.broken = true;
+        self.close(Disconnect::SERVER_ERROR, turn);
     }
 
     /// The end of a command that only waited for its reply.
@@ -274,6 +287,8 @@ impl Connection {
         match refusal {
             Refusal::Error(error) => {
                 turn.node.metrics().errors.increment();
+                let (client, code, reason) = (self.client, error.code, &error.message);
+                tracing::debug!(%client, command = id, code, %reason, "command refused");
                 self.reply(Reply { id, error: Some(Box::new(error)), ..Default::default() }, turn);
             }
             Refusal::Disconnect(disconnect) => self.close(disconnect, turn),

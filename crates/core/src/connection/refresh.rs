@@ -22,6 +22,9 @@ impl Connection {
         if token.is_empty() || by_hook {
             return Err(Disconnect::BAD_REQUEST.into());
         }
+        if turn.node.options().client.refresh_proxy_missing {
+            return Err(ErrorCode::NotAvailable.into());
+        }
         let (node, now_s) = (Arc::clone(turn.node), turn.now.unix_s());
         self.waiting += 1;
         self.spawn(turn, async move {

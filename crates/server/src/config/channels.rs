@@ -109,6 +109,7 @@ fn options(reader: &mut Reader<'_>, path: &str) -> ChannelOptions {
     let is_set = |name: &str| reader.some_text(&key(name)).is_some();
     // A proxy or a check that this server does not have decides nothing, so what it would decide is refused.
     let kind = reader.text(&key("subscription_type"));
+    let deltas = reader.list(&key("allowed_delta_types"));
     let history_unknown = is_set("history_cel");
     let presence_unknown = is_set("presence_cel");
     let options = ChannelOptions {
@@ -140,10 +141,13 @@ fn options(reader: &mut Reader<'_>, path: &str) -> ChannelOptions {
         publish_proxy_enabled: on("publish_proxy_enabled") || is_set("publish_cel"),
         sub_refresh_proxy_enabled: on("sub_refresh_proxy_enabled"),
         unavailable: on("subscribe_stream_proxy_enabled") || !matches!(kind.as_str(), "" | "stream"),
-        // Deltas: keys.table says that they are not negotiated, so they are off.
-        ..ChannelOptions::default()
+        allow_fossil_delta: deltas.iter().any(|kind| kind == "fossil"),
+        delta_publish: on("delta_publish"),
     };
     rules(reader, path, &options);
+    if let Some(other) = deltas.iter().find(|kind| *kind != "fossil") {
+        reader.error(&key("allowed_delta_types"), format!("{other:?} is no kind of delta: only fossil is"));
+    }
     options
 }
 

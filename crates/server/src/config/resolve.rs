@@ -253,6 +253,7 @@ fn client(reader: &mut Reader<'_>, command_bytes_max: usize) -> ClientOptions {
         recovery_max_publication_limit: reader.size("client.recovery_max_publication_limit"),
         personal_channel: personal_channel(reader),
         connect_proxy_missing: reader.bool("client.proxy.connect.enabled"),
+        refresh_proxy_missing: reader.bool("client.proxy.refresh.enabled"),
         command_bytes_max,
     }
 }

@@ -92,7 +92,6 @@ fn an_existing_configuration_starts_unchanged() {
             "admin.enabled",
             "admin.password",
             "admin.secret",
-            "channel.namespaces[0].allowed_delta_types",
             "channel.namespaces[1].publish_proxy_enabled",
             "channel.namespaces[1].subscribe_proxy_enabled",
             "channel.namespaces[3].map.client_publish_debounce_interval",
@@ -135,6 +134,7 @@ fn what_a_missing_proxy_would_decide_is_refused() {
     let (config, _) =
         from_file(&fixture("centrifugo-config.json")).unwrap_or_else(|report| panic!("{report}"));
     assert!(config.core.client.connect_proxy_missing);
+    assert!(config.core.client.refresh_proxy_missing);
     let orders = &config.core.channel.namespaces["orders"];
     assert!(orders.subscribe_proxy_enabled && orders.publish_proxy_enabled);
     assert!(config.core.channel.namespaces["cursors"].unavailable);
