@@ -76,11 +76,12 @@ underAttack('bad clients', {
 
   const refusedOrigins = ['https://evil.example', 'http://good.example', 'https://good.example:8443', 'https://good.example.evil.example',
     'https://evilgood.example', 'https://good.example@evil.example', 'null', 'https://', 'file://', 'https://good.example.'];
-  for (const origin of refusedOrigins) {
+  for (const [index, origin] of refusedOrigins.entries()) {
     attack(`bad_o1: origin ${origin}: 403`, async (server) => {
       const raw = new Raw(server.ws, { headers: { Origin: origin } });
       assert.equal((await within('a refusal', raw.refused)).status, 403);
-    }, { log: /origin/i });
+      // A flood of them is one line a second.
+    }, index === 0 ? { log: /allowed_origins.*evil\.example|evil\.example.*allowed_origins/ } : {});
   }
 
   attack('origins that are listed, in any case, and none at all, pass', async (server) => {

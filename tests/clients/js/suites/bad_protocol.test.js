@@ -186,7 +186,7 @@ underAttack('bad protocol', config, (attack) => {
       const { error } = await raw.next();
       codes.set(error?.code, (codes.get(error?.code) ?? 0) + 1);
     }
-    assert.deepEqual([...codes].sort(), [[106, 10_000 - 128], [undefined, 128]]);
+    assert.deepEqual([codes.get(undefined), codes.get(106)], [128, 10_000 - 128]);
   });
 
   attack('odd but lawful: unknown members, an empty last line, spaces', async (server, context) => {
