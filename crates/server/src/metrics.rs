@@ -22,8 +22,11 @@ use process::Process;
 
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Name, help, and where the number is.
+type Row<T> = (&'static str, &'static str, fn(&T) -> u64);
+
 /// What is counted, without the `_total` that the format adds.
-const COUNTERS: [(&str, &str, fn(&Metrics) -> u64); 14] = [
+const COUNTERS: [Row<Metrics>; 14] = [
     ("tidewire_connects", "Connections accepted", |m| m.connects.total()),
     ("tidewire_sockets_opened", "Sockets upgraded to WebSocket", |m| m.opened.total()),
     ("tidewire_commands", "Commands received from clients", |m| m.commands.total()),
@@ -51,14 +54,14 @@ const COUNTERS: [(&str, &str, fn(&Metrics) -> u64); 14] = [
 ];
 
 /// What there is now.
-const NODE_GAUGES: [(&str, &str, fn(&NodeInfo) -> u64); 4] = [
+const NODE_GAUGES: [Row<NodeInfo>; 4] = [
     ("tidewire_connections", "Connections that were accepted", |info| info.clients as u64),
     ("tidewire_users", "Distinct users; all anonymous connections count as one", |info| info.users as u64),
     ("tidewire_channels", "Channels with subscribers", |info| info.channels as u64),
     ("tidewire_subscriptions", "Subscriptions", |info| info.subscriptions as u64),
 ];
 
-const PROCESS_GAUGES: [(&str, &str, fn(&Process) -> u64); 4] = [
+const PROCESS_GAUGES: [Row<Process>; 4] = [
     ("process_resident_memory_bytes", "Memory in RAM", |process| process.resident_bytes),
     ("process_open_fds", "Open file descriptors", |process| process.open_files),
     ("process_max_fds", "File descriptors there may be", |process| process.open_files_max),

@@ -1,5 +1,7 @@
 //! The examples, each with real clients.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests a panic is a failure with a place")]
+
 #[path = "../examples/chat.rs"]
 #[allow(dead_code, unreachable_pub, reason = "here it is a module, not a program")]
 mod chat;

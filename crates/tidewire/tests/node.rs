@@ -1,5 +1,7 @@
 //! A node inside an application: hooks, calls, mounting, stopping.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests a panic is a failure with a place")]
+
 mod common;
 
 use std::net::SocketAddr;

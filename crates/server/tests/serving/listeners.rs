@@ -118,12 +118,10 @@ async fn dev_says_where_to_go_and_what_it_says_works() {
     let body = body.strip_suffix('\'').unwrap();
     let answer = request(server.external, "POST", path, &form, body.as_bytes()).await;
     assert_eq!(answer.json()["result"]["offset"], 1);
-    // Everything is on, so one's own join comes too.
-    let pushes = [client.push().await, client.push().await];
-    let mut joins = pushes.iter().filter_map(|push| push.join.as_ref());
-    assert!(joins.next().is_some());
-    let mut publications = pushes.iter().filter_map(|push| push.publication.as_ref());
-    assert_eq!(publications.next().unwrap().data, r#"{"text":"hello"}"#);
+    assert_eq!(client.text().await, r#"{"text":"hello"}"#);
+    let present =
+        request(server.external, "POST", "/api/presence_stats", &form, br#"{"channel":"news"}"#).await;
+    assert_eq!(present.json()["result"]["num_clients"], 1, "presence is on");
     for path in ["/health", "/health/ready", "/metrics"] {
         assert_eq!(request(server.external, "GET", path, &[], b"").await.status, 200);
     }

@@ -2,6 +2,8 @@
 //!
 //! `api`, `bad_requests`: the API on a node in this process. The others start the real binary.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests a panic is a failure with a place")]
+
 #[path = "../../../tidewire/tests/common/mod.rs"]
 mod client;
 mod support;
@@ -14,3 +16,4 @@ mod listeners;
 mod logs;
 mod metrics;
 mod stopping;
+mod tls;

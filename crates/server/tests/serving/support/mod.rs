@@ -23,7 +23,6 @@ pub(crate) const KEY: &str = "the-key-of-these-tests";
 
 /// A node and its API, served in this process.
 pub(crate) struct Backend {
-    pub(crate) tidewire: Tidewire,
     pub(crate) address: SocketAddr,
 }
 
@@ -87,7 +86,7 @@ impl Backend {
             .unwrap();
         let api = Arc::new(Api::new(tidewire.clone(), &config));
         let address = client::serve(tidewire.router().merge(api.router(&config.path))).await;
-        Self { tidewire, address }
+        Self { address }
     }
 
     /// Calls a method with the key. The status must be 200.
