@@ -1,5 +1,7 @@
 //! The binary against the real server, with small numbers.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod liar;
 mod server;
 
@@ -333,4 +335,32 @@ fn a_person_gets_a_table() {
         "{text}"
     );
     assert!(output.stderr.is_empty(), "no bar for a script");
+}
+
+#[test]
+fn clients_with_tls_are_served_too_and_a_stranger_is_not_trusted() {
+    let certificate = || rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (ours, strange) = (certificate(), certificate());
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (trusted, wrong) = (path("trusted.pem"), path("wrong.pem"));
+    std::fs::write(&trusted, ours.cert.pem()).unwrap();
+    std::fs::write(&wrong, strange.cert.pem()).unwrap();
+    let mut config = server::config(0);
+    let tls = serde_json::json!({
+        "enabled": true, "cert_pem": ours.cert.pem(), "key_pem": ours.signing_key.serialize_pem()
+    });
+    config["http_server"]["tls"] = tls;
+    let server = Server::with(config, tempfile::tempdir().unwrap());
+    let url = server.websocket().replace("ws://", "wss://");
+    let args = ["idle", "-n", "20", "--channel", "plain:tls", "--hold", "50ms", "--url", &url];
+    for more in [&["--ca", &trusted][..], &["--ca", &trusted, "--no-tls-resumption"]] {
+        let (code, result) = run(&[&args[..], more].concat());
+        assert_eq!((code, figure(&result, "connections")), (Some(0), 20.0), "{result:#}");
+    }
+    let output = tool(&[&args[..], &["--ca", &wrong]].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(written(&output).contains("no client could connect"), "{}", written(&output));
+    let output = tool(&args).output().unwrap();
+    assert!(written(&output).contains("--ca"), "{}", written(&output));
 }
