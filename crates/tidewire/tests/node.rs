@@ -34,8 +34,8 @@ fn options() -> Options {
     };
     let asked =
         ChannelOptions { subscribe_proxy_enabled: true, publish_proxy_enabled: true, ..Default::default() };
-    let mut options = Options::default();
-    options.client = ClientOptions { allow_anonymous_connect_without_token: true, ..Default::default() };
+    let client = ClientOptions { allow_anonymous_connect_without_token: true, ..Default::default() };
+    let mut options = Options { client, ..Default::default() };
     options.channel.without_namespace = Arc::new(open);
     options.channel.namespaces.insert("asked".into(), Arc::new(asked));
     options
