@@ -1,5 +1,7 @@
 //! The command line as a person or a script meets it: the real binary, its output and its exit codes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests a panic is a failure with a place")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
