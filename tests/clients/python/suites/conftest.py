@@ -69,3 +69,17 @@ def server(request):
         log = "".join(running.log)
         assert "panicked" not in log
         assert running.process.poll() is None, "the server left during the tests"
+
+
+@pytest.fixture
+def serve():
+    """Starts servers for one test; they are stopped after its clients have left."""
+    made = []
+
+    def start(config):
+        made.append(Server(config))
+        return made[-1]
+
+    yield start
+    for running in made:
+        running.stop()
