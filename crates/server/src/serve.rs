@@ -1,7 +1,7 @@
 //! `serve`: from a checked configuration to a running server, and to its end.
 //!
 //! `listeners`: what is served where. `address`: binding, and what to do if that fails. `banner`: what a person is told
-//! at the start. `signals`: when to stop.
+//! at the start. `signals`: when to stop. `strict`: what is refused before any route.
 //!
 //! The server is an application of the library `tidewire` and uses nothing of it that others cannot use.
 
@@ -9,6 +9,7 @@ mod address;
 mod banner;
 mod listeners;
 mod signals;
+mod strict;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware};
+use http::StatusCode;
 use tidewire::Tidewire;
 use tidewire::transport::Listener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::StartError;
 use super::address::{self, EXTERNAL, INTERNAL};
+use super::{StartError, strict};
 use crate::api::Api;
 use crate::config::Config;
 use crate::{health, metrics};
@@ -70,7 +71,7 @@ pub(super) fn serve(
                     external = external.merge(api.router(&config.http_api.path));
                 }
             }
-            tasks.spawn(internal.serve(operators, stop.clone()));
+            tasks.spawn(internal.serve(checked(operators), stop.clone()));
         }
         None => {
             external = external.merge(operators);
@@ -79,8 +80,14 @@ pub(super) fn serve(
             }
         }
     }
-    tasks.spawn(listeners.external.serve(external, stop.clone()));
+    tasks.spawn(listeners.external.serve(checked(external), stop.clone()));
     tasks
+}
+
+/// With what is refused everywhere; also where there is no route, so that a refusal tells nothing of those.
+fn checked(router: Router) -> Router {
+    let nothing = async || StatusCode::NOT_FOUND;
+    router.fallback(nothing).layer(middleware::from_fn(strict::check))
 }
 
 /// Health and metrics.

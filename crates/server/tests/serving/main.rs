@@ -12,6 +12,7 @@ mod api;
 mod bad_requests;
 mod descriptors;
 mod health;
+mod http_layer;
 mod listeners;
 mod logs;
 mod metrics;
