@@ -64,6 +64,11 @@ faults! {
     Operator = "operator",
 }
 
+impl Fault {
+    /// Those after which a subscriber may have to be told that something is missing.
+    const LOSING: [Self; 3] = [Self::AnnouncementDrop, Self::AnnouncementOutage, Self::StreamLost];
+}
+
 /// How often each kind happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultCounts(BTreeMap<Fault, u64>);
@@ -115,7 +120,16 @@ impl FaultRates {
                 chances.insert(*fault, rate);
             }
         }
+        // In a part of the worlds nothing gets lost on the way, and then nobody may be told that something was.
+        if draw.chance(0.3) {
+            chances.retain(|fault, _| !Fault::LOSING.contains(fault));
+        }
         Self { chances }
+    }
+
+    /// Whether something can get lost between engine and subscribers.
+    pub(crate) fn lose(&self) -> bool {
+        Fault::LOSING.iter().any(|fault| self.has(*fault))
     }
 
     /// The probability each time the fault could happen.

@@ -119,6 +119,13 @@ impl Plan {
         }
     }
 
+    /// Nothing of the channel can get lost between engine and subscribers, so nobody may be told that something was.
+    pub(crate) fn loses_nothing(&self, channel: &ChannelPlan) -> bool {
+        // A stream that is quiet for longer than its place is kept begins anew.
+        let lasts = |history: HistoryRetention| history.meta_ttl >= Duration::from_secs(600);
+        self.lossless && !self.rates.lose() && channel.options.history.is_none_or(lasts)
+    }
+
     /// The longest time after the last fault until everything must have been found and repaired: a dead socket noticed
     /// by either side, a command given up, a backoff, two position checks, presence of the dead run out.
     pub(crate) fn convergence(&self) -> Duration {

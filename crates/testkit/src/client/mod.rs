@@ -34,6 +34,9 @@ const PING_DELAY_MAX: Duration = Duration::from_secs(10);
 /// The close code after which a client gives up all positions.
 const STATE_INVALIDATED: u16 = 3014;
 
+/// The close code of a gap in a subscription of the server.
+const INSUFFICIENT_STATE: u16 = 3010;
+
 /// Publisher numbers of one client, one after the other: a publish that may still happen though it failed must not be
 /// taken for one of a sequence.
 const PUBLISHERS_PER_CLIENT: u32 = 100_000;
@@ -191,6 +194,10 @@ impl Client {
         self.env.note(format_args!("client {} ended {code:?}", self.number));
         if let Some(code @ (3500..=3999 | 4500..=4999)) = code {
             self.violation(&format!("sent away for good with {code}"));
+        }
+        // Which channel is meant is not said.
+        if code == Some(INSUFFICIENT_STATE) && self.subs.iter().all(|sub| sub.loses_nothing) {
+            self.violation("told that something is missing, though nothing can be");
         }
         self.phase = Phase::Away;
         if self.publishing {

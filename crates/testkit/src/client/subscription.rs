@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidewire_checker::{Event, Mode, SubscriptionKey};
 use tidewire_protocol::{
     ChannelName, Epoch, Publication, StreamPosition, Subscribe, SubscribeRequest, SubscribeResult,
+    Unsubscribed,
 };
 
 use crate::draw::Draw;
@@ -62,6 +63,8 @@ pub(crate) struct Subscription {
     judged: Option<SubscriptionKey>,
     /// The server made it and brings the newest publication, wherever that stands.
     begins_with_first: bool,
+    /// Nothing can get lost, so it must not be told that something was.
+    pub(crate) loses_nothing: bool,
 }
 
 impl Subscription {
@@ -94,6 +97,7 @@ impl Subscription {
             since: None,
             judged: None,
             begins_with_first: false,
+            loses_nothing: plan.loses_nothing(channel),
         }
     }
 
@@ -300,6 +304,9 @@ impl Subscription {
             self.position = None;
         }
         match was {
+            SubState::On if self.loses_nothing && code == Unsubscribed::INSUFFICIENT_STATE.code => {
+                Err(format!("{}: told that something is missing, though nothing can be", self.channel))
+            }
             SubState::On | SubState::Leaving(_) => Ok(()),
             _ => Err(format!("{}: unsubscribed with {code} while {was:?}", self.channel)),
         }
