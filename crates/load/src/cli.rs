@@ -87,10 +87,10 @@ pub struct ClientArgs {
     #[arg(long, value_enum, default_value_t)]
     pub protocol: Protocol,
     /// Connection token that all clients use
-    #[arg(long, env = "TIDEWIRE_LOAD_TOKEN", hide_env_values = true, conflicts_with = "token_hmac_secret")]
+    #[arg(long, env = "LOAD_TOKEN", hide_env_values = true, conflicts_with = "token_hmac_secret")]
     pub token: Option<String>,
     /// Secret of the server to sign a token with for each client (HS256), for users load-0, load-1, …
-    #[arg(long, env = "TIDEWIRE_LOAD_TOKEN_HMAC_SECRET", hide_env_values = true)]
+    #[arg(long, env = "LOAD_TOKEN_HMAC_SECRET", hide_env_values = true)]
     pub token_hmac_secret: Option<String>,
     /// Within which a connection must be made, accepted and subscribed
     #[arg(long, default_value = "30s", value_parser = duration)]
@@ -119,7 +119,7 @@ pub struct ApiArgs {
     #[arg(long, default_value = "http://127.0.0.1:8000/api")]
     pub api_url: String,
     /// Key of the API
-    #[arg(long, env = "TIDEWIRE_LOAD_API_KEY", hide_env_values = true)]
+    #[arg(long, env = "LOAD_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
 }
 

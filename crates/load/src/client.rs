@@ -1,10 +1,10 @@
 //! One client connection without I/O: bytes of the server in, bytes for the server and events out.
 //!
 //! Upgrade, connect and subscribe happen by themselves, one after the other; pings of either kind are answered.
-//! `FrameCache` makes the same frame, received by thousands of clients, cost one decoding.
+//! `cache` makes the same frame, received by thousands of clients, cost one decoding.
 
-use std::fmt;
-use std::hash::BuildHasher;
+mod cache;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +13,8 @@ use tidewire_protocol::{
     Command, ConnectRequest, DecodeError, EncodeError, Encoding, Publication, PublishRequest, Push, Reply,
     SubscribeRequest, SubscribeResult, frame,
 };
+
+use cache::{FrameCache, KnownFrame};
 
 use crate::payload::Payload;
 use crate::ws::handshake::{self, HandshakeError, Key};
@@ -511,75 +513,6 @@ impl Arrival {
     /// For the checker.
     pub fn delivery(&self) -> Delivery {
         Delivery { offset: self.offset, id: self.payload.map(|payload| payload.id) }
-    }
-}
-
-// === frame cache ===
-
-const CACHE_FRAMES: usize = 256;
-/// Longer frames are decoded each time; the cache holds 4 MiB at most.
-const CACHE_FRAME_BYTES_MAX: usize = 16 << 10;
-
-/// Frames seen lately that hold one publication and nothing else.
-struct FrameCache {
-    slots: Vec<Option<(Bytes, KnownFrame)>>,
-    hasher: foldhash::fast::FixedState,
-}
-
-#[derive(Debug, Clone)]
-struct KnownFrame {
-    channel: Arc<str>,
-    arrival: Arrival,
-}
-
-// === impl FrameCache ===
-
-impl Default for FrameCache {
-    fn default() -> Self {
-        Self { slots: vec![None; CACHE_FRAMES], hasher: foldhash::fast::FixedState::default() }
-    }
-}
-
-impl fmt::Debug for FrameCache {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FrameCache").finish_non_exhaustive()
-    }
-}
-
-impl FrameCache {
-    fn slot(&self, frame: &[u8]) -> usize {
-        self.hasher.hash_one(frame) as usize % CACHE_FRAMES
-    }
-
-    fn find(&self, frame: &[u8]) -> Option<&KnownFrame> {
-        let (known, what) = self.slots.get(self.slot(frame))?.as_ref()?;
-        (*known == frame).then_some(what)
-    }
-
-    fn keep(&mut self, frame: Bytes, known: KnownFrame) {
-        if frame.len() > CACHE_FRAME_BYTES_MAX {
-            return;
-        }
-        let slot = self.slot(&frame);
-        if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = Some((frame, known));
-        }
-    }
-}
-
-// === impl KnownFrame ===
-
-impl KnownFrame {
-    fn new(channel: &str, publication: &Publication) -> Self {
-        Self { channel: channel.into(), arrival: Arrival::of(publication) }
-    }
-
-    /// As it looks to a client of `channel`: what names another channel cannot be meant for it.
-    fn arrival(&self, channel: Option<&str>) -> Arrival {
-        match channel {
-            Some(channel) if *channel == *self.channel => self.arrival,
-            _ => Arrival { payload: None, ..self.arrival },
-        }
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Published {
     pub service: Latency,
     /// From when it was due to the answer.
     pub from_due: Latency,
+    /// Publishes that were due and not made, since the ones before them took too long.
+    pub skipped: u64,
     /// From the first that was sent to the last answer.
     pub took: Duration,
 }
@@ -184,6 +186,9 @@ async fn work(
         }
         index += u64::from(options.workers);
     }
+    if options.schedule.is_some() {
+        published.skipped = options.count.saturating_sub(index).div_ceil(u64::from(options.workers));
+    }
     Ok(published)
 }
 
@@ -224,6 +229,7 @@ impl Line {
 impl Published {
     fn add(&mut self, other: Self) {
         self.acknowledged += other.acknowledged;
+        self.skipped += other.skipped;
         self.service.add(&other.service);
         self.from_due.add(&other.from_due);
         for (reason, count) in other.errors {

@@ -93,10 +93,13 @@ pub fn run(args: &FanoutArgs, quiet: bool) -> anyhow::Result<Outcome> {
     let delivered = deliver(run, &args.clients, &args.publish, load, Duration::ZERO, &mut outcome)?;
     if args.floor {
         let frame_bytes = (delivered.bytes_each.round() as usize).max(2);
-        let limit = floor::measure(args.clients.connections as usize, frame_bytes, &args.floor_options)?;
+        // Bursts gather, and several channels share the rate: neither is rounds of one frame to everybody.
+        let is_even = !args.flood && args.burst == 1 && args.clients.channels == 1;
+        let options = args.floor_options.paced(is_even.then_some(args.publish_rate));
+        let limit = floor::measure(args.clients.connections as usize, frame_bytes, &options)?;
         limit.tell(&mut outcome);
         if let Some(per_cpu_second) = delivered.per_cpu_second {
-            let share = per_cpu_second / limit.alone.per_cpu_second();
+            let share = per_cpu_second / limit.comparable().per_cpu_second();
             outcome.number("share_of_floor", "deliveries per CPU-second over the floor's", share, "");
         }
     }

@@ -19,6 +19,8 @@ use crate::outcome::Outcome;
 
 /// Deliveries of one measurement; enough for two or three seconds.
 const DELIVERIES: usize = 400_000;
+/// A measurement at a pace takes no longer, unless three rounds do.
+const PACED: Duration = Duration::from_secs(5);
 /// No measurement takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -45,6 +47,10 @@ pub struct FloorOptions {
     /// Core that the writing loop is bound to: the server's, for a fair comparison
     #[arg(long)]
     writer_cpu: Option<u32>,
+    /// Rounds a second in which each socket gets one frame, as a server does that publishes at a rate; as fast as possible
+    /// without. `fanout` takes its own publish rate
+    #[arg(long, value_parser = super::fanout::rate)]
+    pace: Option<f64>,
     /// Frames per write where they gather
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     gather: u32,
@@ -61,13 +67,34 @@ pub struct Written {
     pub wall_s: f64,
 }
 
+/// What the loop is told to do, one line each time.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Task {
+    /// How often every socket is written to.
+    rounds: usize,
+    /// Frames per write.
+    gather: usize,
+    /// Rounds a second; as fast as possible without.
+    pace: Option<f64>,
+}
+
 /// The limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Floor {
-    /// Each frame in a write of its own.
+    /// Each frame in a write of its own, as fast as possible.
     pub alone: Written,
+    /// Each frame in a write of its own, at the pace that was asked for.
+    pub paced: Option<Written>,
     /// Several frames in one write.
     pub gathered: Written,
+}
+
+impl Floor {
+    /// What a server at the same pace is to be compared with: between two rounds its readers fall asleep as well, and
+    /// waking them is a part of writing.
+    pub fn comparable(&self) -> Written {
+        self.paced.unwrap_or(self.alone)
+    }
 }
 
 /// The writing half; not for people.
@@ -75,7 +102,6 @@ pub struct Floor {
 pub struct WriterArgs {
     sockets: u32,
     bytes: u32,
-    gather: u32,
     cpu: Option<u32>,
 }
 
@@ -90,6 +116,15 @@ impl Written {
     }
 }
 
+// === impl FloorOptions ===
+
+impl FloorOptions {
+    /// The same with a pace, unless it has one.
+    pub fn paced(&self, pace: Option<f64>) -> Self {
+        Self { pace: self.pace.or(pace), ..self.clone() }
+    }
+}
+
 // === impl Floor ===
 
 impl Floor {
@@ -97,6 +132,10 @@ impl Floor {
     pub fn tell(&self, outcome: &mut Outcome) {
         let words = "floor: deliveries per CPU second";
         outcome.number("floor_per_cpu_second", words, self.alone.per_cpu_second(), "/s");
+        if let Some(paced) = self.paced {
+            let words = "floor: the same, at the pace";
+            outcome.number("floor_paced_per_cpu_second", words, paced.per_cpu_second(), "/s");
+        }
         let each = self.alone.deliveries as f64 / self.alone.wall_s.max(1e-9);
         outcome.number("floor_per_second", "floor: deliveries per second", each, "/s");
         let words = "floor: the same, frames gathered";
@@ -132,12 +171,7 @@ pub fn measure(sockets: usize, frame_bytes: usize, options: &FloorOptions) -> an
     limits::make_room(sockets)?;
     let program = std::env::current_exe().context("where this program is")?;
     let mut command = Command::new(program);
-    command.args([
-        "floor-writer",
-        &sockets.to_string(),
-        &frame_bytes.to_string(),
-        &options.gather.to_string(),
-    ]);
+    command.args(["floor-writer", &sockets.to_string(), &frame_bytes.to_string()]);
     command.args(options.writer_cpu.map(|cpu| cpu.to_string()));
     let child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("the writing process")?;
@@ -147,19 +181,26 @@ pub fn measure(sockets: usize, frame_bytes: usize, options: &FloorOptions) -> an
     let port: u16 = line()?.parse().context("its port")?;
     let mut reader = Reader::connect(sockets, port)?;
 
-    let mut one = |gather: usize| -> anyhow::Result<Written> {
+    let mut run = |task: Task| -> anyhow::Result<Written> {
         let input = writer.0.stdin.as_mut().context("its input")?;
-        writeln!(input, "{gather}")?;
-        let written = reader.read((rounds(sockets, gather) * sockets * gather * frame_bytes) as u64);
-        let told = serde_json::from_str(&line()?).context("its figures")?;
-        written.map(|()| told)
+        writeln!(input, "{}", serde_json::to_string(&task)?)?;
+        reader.read((task.rounds * sockets * task.gather * frame_bytes) as u64)?;
+        serde_json::from_str(&line()?).context("its figures")
     };
-    Ok(Floor { alone: one(1)?, gathered: one(options.gather as usize)? })
+    let alone = run(Task::new(sockets, 1, None))?;
+    let paced = options.pace.map(|pace| run(Task::new(sockets, 1, Some(pace)))).transpose()?;
+    let gathered = run(Task::new(sockets, options.gather as usize, None))?;
+    Ok(Floor { alone, paced, gathered })
 }
 
-/// How often every socket is written to.
-fn rounds(sockets: usize, gather: usize) -> usize {
-    (DELIVERIES / sockets / gather).max(3)
+// === impl Task ===
+
+impl Task {
+    fn new(sockets: usize, gather: usize, pace: Option<f64>) -> Self {
+        let enough = DELIVERIES / sockets / gather;
+        let in_time = pace.map_or(enough, |pace| (pace * PACED.as_secs_f64()) as usize);
+        Self { rounds: enough.min(in_time).max(3), gather, pace }
+    }
 }
 
 // === reading ===
@@ -234,18 +275,22 @@ pub fn write(args: &WriterArgs) -> anyhow::Result<()> {
         streams.push(stream);
     }
     for line in std::io::stdin().lines() {
-        let gather: usize = line?.trim().parse()?;
-        let written = write_rounds(&mut streams, args.bytes as usize, gather)?;
+        let task: Task = serde_json::from_str(&line?)?;
+        let written = write_rounds(&mut streams, args.bytes as usize, task)?;
         writeln!(out, "{}", serde_json::to_string(&written)?)?;
     }
     Ok(())
 }
 
-fn write_rounds(streams: &mut [TcpStream], frame_bytes: usize, gather: usize) -> std::io::Result<Written> {
+fn write_rounds(streams: &mut [TcpStream], frame_bytes: usize, task: Task) -> std::io::Result<Written> {
+    let Task { rounds, gather, pace } = task;
     let frames = vec![b'x'; frame_bytes * gather];
-    let rounds = rounds(streams.len(), gather);
     let (began, cpu) = (Instant::now(), thread_cpu());
-    for _ in 0..rounds {
+    for round in 0..rounds {
+        if let Some(pace) = pace {
+            let due = began + Duration::from_secs_f64(round as f64 / pace.max(0.01));
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
         for stream in &mut *streams {
             stream.write_all(&frames)?;
         }

@@ -12,8 +12,8 @@ use crate::outcome::Outcome;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
-  tidewire-load idle -n 10000 --channel r:idle --hold 30s --pid $(pidof tidewire)
-  tidewire-load idle -n 10000 --channel 'r:{n}' --channels 10000 --token-hmac-secret secret --json
+  tidewire-load idle -n 10000 --channel room:idle --hold 30s --pid $(pidof tidewire)
+  tidewire-load idle -n 10000 --channel 'room:{n}' --channels 10000 --token-hmac-secret secret --json
   tidewire-load idle -n 10000 --no-subscribe --pid $(pidof tidewire)")]
 pub struct IdleArgs {
     #[command(flatten)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 
-use super::publishing::{Load, PublishArgs, tell_published};
+use super::publishing::{Load, OVERDUE, PublishArgs, tell_published};
 use crate::cli::duration;
 use crate::outcome::Outcome;
 use crate::process::Process;
@@ -56,7 +56,12 @@ pub fn run(args: &ApiRateArgs) -> anyhow::Result<Outcome> {
     let (sender, notes) = sync_channel(1 << 12);
     let publisher = Publisher::start(args.publish.options(via, channels, start, start, load)?, sender)?;
     // Nobody subscribes, so there is nothing to compare the notes with.
-    while !matches!(notes.recv_timeout(Duration::from_secs(1)), Err(RecvTimeoutError::Disconnected)) {}
+    let overdue = start + args.duration + OVERDUE;
+    while !matches!(notes.recv_timeout(Duration::from_secs(1)), Err(RecvTimeoutError::Disconnected)) {
+        if Instant::now() >= overdue {
+            publisher.stop();
+        }
+    }
     let published = publisher.join()?;
     let after = sample()?;
 

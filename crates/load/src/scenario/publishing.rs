@@ -19,6 +19,10 @@ use crate::schedule::Schedule;
 /// Notes that may wait to be read; a publisher that is that far ahead waits itself.
 const NOTES_MAX: usize = 1 << 16;
 
+/// How long a publisher may go on after the end with what should have been made by then. After that it is asked to stop, and
+/// its own timeouts see to it.
+pub(crate) const OVERDUE: Duration = Duration::from_secs(5);
+
 /// How to publish.
 #[derive(Debug, Clone, Args)]
 pub struct PublishArgs {
@@ -145,8 +149,7 @@ pub fn until_published(
     mut meanwhile: impl FnMut(&mut Run),
 ) -> anyhow::Result<Published> {
     run.progress.begin("publishing", during.as_secs());
-    // An answer may take its time after the end; beyond that the publisher is asked to stop, and its own timeouts see to it.
-    let mut overdue = Some(start + during + Duration::from_secs(15));
+    let mut overdue = Some(start + during + OVERDUE);
     while !publisher.is_finished() {
         run.live(Instant::now() + super::GLANCE, |_| false)?;
         meanwhile(run);
@@ -171,6 +174,12 @@ pub fn tell_published(published: &Published, outcome: &mut Outcome) {
         "/s",
     );
     outcome.times("publish_answer", "answer to a publish", &published.service);
+    if published.skipped > 0 {
+        let skipped = published.skipped;
+        outcome.shortfall(format!(
+            "{skipped} publishes were due and not made in time; --publishers adds more of them"
+        ));
+    }
     for (reason, count) in published.errors.iter().take(10) {
         outcome.shortfall(format!("{count} publishes: {reason}"));
     }

@@ -62,6 +62,7 @@ pub fn run(args: &RecoveryArgs, quiet: bool) -> anyhow::Result<Outcome> {
     ramp.tell(&run, &mut outcome);
     run.judge.reset();
 
+    let begun = run.moment()?;
     let load = Load { rate: Some((args.publish_rate, 1)), during: args.duration };
     let (publisher, start) = args.publish.start(&args.clients, &mut run, load)?;
     let mut cuts = Cuts::new(&args.clients, start, args.cut_every);
@@ -80,6 +81,7 @@ pub fn run(args: &RecoveryArgs, quiet: bool) -> anyhow::Result<Outcome> {
         behind.count() == 0
     })?;
     run.progress.end();
+    let ended = run.moment()?;
 
     tell_published(&published, &mut outcome);
     let seen = run.judge.seen();
@@ -89,6 +91,11 @@ pub fn run(args: &RecoveryArgs, quiet: bool) -> anyhow::Result<Outcome> {
     outcome.count("not_recovered", "recoveries the server refused", seen.not_recovered);
     outcome.times("back", "from cut to subscribed again", &seen.waits);
     outcome.times("latency", "from due to delivered", &seen.latency);
+    if let Some(cpu) = ended.server_cpu_since(&begun) {
+        let cores = cpu.as_secs_f64() / ended.seconds_since(&begun);
+        outcome.number("server_cores", "cores the server used", cores, "");
+    }
+    outcome.number("tool_cores", "cores this tool used", ended.tool_share_since(&begun), "");
     let down = args.clients.connections as usize - run.fleet.live();
     if down > 0 {
         // The checker leaves open what somebody who is away would have got.

@@ -15,9 +15,9 @@ use server::{API_KEY, SECRET, Server};
 /// `tidewire-load` with the secrets of the test server.
 fn tool(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire-load"));
-    command.args(args).env("TIDEWIRE_LOAD_API_KEY", API_KEY).stdin(Stdio::null());
+    command.args(args).env("LOAD_API_KEY", API_KEY).stdin(Stdio::null());
     if args.first() != Some(&"publish") && args.first() != Some(&"floor") {
-        command.env("TIDEWIRE_LOAD_TOKEN_HMAC_SECRET", SECRET);
+        command.env("LOAD_TOKEN_HMAC_SECRET", SECRET);
     }
     command
 }
@@ -63,7 +63,7 @@ fn a_refusal_of_the_server_is_told_and_is_no_success() {
     assert_eq!(output.status.code(), Some(2));
     assert!(written(&output).contains("error 102"), "{}", written(&output));
     let output = tool(&["idle", "-n", "3", "--channel", "plain:x", "--url", &server.websocket()])
-        .env("TIDEWIRE_LOAD_TOKEN_HMAC_SECRET", "another secret")
+        .env("LOAD_TOKEN_HMAC_SECRET", "another secret")
         .output()
         .unwrap();
     assert!(written(&output).contains("3500 (invalid token)"), "{}", written(&output));
@@ -318,10 +318,21 @@ async fn inv_d3_without_positions_a_doubled_publication_is_still_found() {
 
 #[test]
 fn the_floor_of_the_machine_is_measured() {
-    let (code, result) = run(&["floor", "--sockets", "20", "--bytes", "100", "--gather", "8"]);
+    let (code, result) =
+        run(&["floor", "--sockets", "20", "--bytes", "100", "--gather", "8", "--pace", "500"]);
     assert_eq!(code, Some(0), "{result:#}");
     assert!(figure(&result, "floor_gathered_per_cpu_second") > figure(&result, "floor_per_cpu_second"));
+    assert!(figure(&result, "floor_paced_per_cpu_second") > 0.0);
     assert!(result["machine"]["cores"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_rate_that_cannot_be_kept_is_told() {
+    let server = Server::start();
+    let args = ["publish", "--channel", "plain:p", "--publish-rate", "1000000", "--duration", "1s"];
+    let (code, result) = run(&[&args[..], &["--api-url", &server.api()]].concat());
+    assert_eq!(code, Some(2), "{result:#}");
+    assert!(result["shortfalls"][0].as_str().unwrap().contains("not made in time"), "{result:#}");
 }
 
 #[test]
