@@ -60,8 +60,11 @@ export class Proxy {
   }
 
   #reset({ client, server }) {
-    client.resetAndDestroy();
-    server.resetAndDestroy();
+    for (const socket of [client, server]) {
+      // node 20 spins for ever over a socket that is reset while it is being shut down or connected.
+      if (socket.writableEnded || socket.connecting) socket.destroy();
+      else if (!socket.destroyed) socket.resetAndDestroy();
+    }
   }
 
   /** Resets every connection now. */
