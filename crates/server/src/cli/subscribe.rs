@@ -34,7 +34,12 @@ pub(super) struct Args {
     /// The channel.
     channel: String,
     /// Where clients connect.
-    #[arg(long, value_name = "URL", default_value = "ws://localhost:8000/connection/websocket")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "ws://localhost:8000/connection/websocket",
+        env = "TIDEWIRE_URL"
+    )]
     url: String,
     /// A connection token.
     #[arg(long, env = "TIDEWIRE_TOKEN", hide_env_values = true)]

@@ -17,8 +17,8 @@ use super::value::Typed;
 const PREFIXES: [&str; 2] = ["CENTRIFUGO_", "TIDEWIRE_"];
 
 /// Variables with our prefix that are not keys: the command line reads them.
-const OWN_VARIABLES: [&str; 4] =
-    ["TIDEWIRE_CONFIG", "TIDEWIRE_API_URL", "TIDEWIRE_API_KEY", "TIDEWIRE_TOKEN"];
+const OWN_VARIABLES: [&str; 5] =
+    ["TIDEWIRE_CONFIG", "TIDEWIRE_URL", "TIDEWIRE_API_URL", "TIDEWIRE_API_KEY", "TIDEWIRE_TOKEN"];
 
 /// Applies variables on top of what files set. Those without our prefixes are not looked at; an empty value is none.
 pub(super) fn apply(variables: &[(String, String)], settings: &mut Settings, report: &mut Report) {
