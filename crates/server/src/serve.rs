@@ -1,12 +1,13 @@
 //! `serve`: from a checked configuration to a running server, and to its end.
 //!
-//! `listeners`: what is served where. `address`: binding, and what to do if that fails. `banner`: what a person is told
-//! at the start. `signals`: when to stop. `strict`: what is refused before any route.
+//! `listeners`: what is served where. `demo`: the page of `--dev`. `address`: binding, and what to do if that fails.
+//! `banner`: what a person is told at the start. `signals`: when to stop. `strict`: what is refused before any route.
 //!
 //! The server is an application of the library `tidewire` and uses nothing of it that others cannot use.
 
 mod address;
 mod banner;
+mod demo;
 mod listeners;
 mod signals;
 mod strict;
@@ -142,7 +143,7 @@ async fn serve(config: &Config, mode: Mode) -> Result<(), StartError> {
     banner::show(config, &listeners, mode);
 
     let stop = CancellationToken::new();
-    let mut serving = listeners::serve(listeners, config, &tidewire, &stop);
+    let mut serving = listeners::serve(listeners, config, mode, &tidewire, &stop);
     let signal = signals.next().await;
     tracing::info!(signal, spread = ?config.shutdown.spread, "stopping: connections are told to reconnect elsewhere");
     stop.cancel();

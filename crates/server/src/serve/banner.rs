@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::Mode;
 use super::listeners::Listeners;
+use super::{Mode, demo};
 use crate::config::Config;
 
 /// Says where everything is.
@@ -26,6 +26,9 @@ pub(super) fn show(config: &Config, listeners: &Listeners, mode: Mode) {
 
 fn development(config: &Config, external: &str, internal: &str) -> String {
     let mut lines: Vec<(&str, String)> = Vec::new();
+    if demo::has_place(config) {
+        lines.push(("Demo page", format!("{external}/")));
+    }
     if config.websocket.enabled {
         lines.push(("WebSocket", format!("{}{}", external.replacen("http", "ws", 1), config.websocket.path)));
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::address::{self, EXTERNAL, INTERNAL};
-use super::{StartError, strict};
+use super::{Mode, StartError, demo, strict};
 use crate::api::Api;
 use crate::config::Config;
 use crate::{health, metrics};
@@ -53,6 +53,7 @@ impl Listeners {
 pub(super) fn serve(
     listeners: Listeners,
     config: &Config,
+    mode: Mode,
     tidewire: &Tidewire,
     stop: &CancellationToken,
 ) -> JoinSet<()> {
@@ -63,6 +64,10 @@ pub(super) fn serve(
     }
     let mut tasks = JoinSet::new();
     let mut operators = operators(config, tidewire, &api);
+    let page = match mode {
+        Mode::Development => demo::router(config),
+        Mode::Production => Router::new(),
+    };
     match listeners.internal {
         Some(internal) => {
             if config.http_api.enabled {
@@ -71,7 +76,7 @@ pub(super) fn serve(
                     external = external.merge(api.router(&config.http_api.path));
                 }
             }
-            tasks.spawn(internal.serve(checked(operators), stop.clone()));
+            tasks.spawn(internal.serve(checked(operators.fallback(nothing)), stop.clone()));
         }
         None => {
             external = external.merge(operators);
@@ -80,14 +85,20 @@ pub(super) fn serve(
             }
         }
     }
+    // The page is looked for last, so that it is in nobody's way.
+    let external = external.fallback_service(page.fallback(nothing));
     tasks.spawn(listeners.external.serve(checked(external), stop.clone()));
     tasks
 }
 
-/// With what is refused everywhere; also where there is no route, so that a refusal tells nothing of those.
+/// With what is refused everywhere; also where there is no route (the router needs a fallback of its own for that), so that
+/// a refusal tells nothing of those.
 fn checked(router: Router) -> Router {
-    let nothing = async || StatusCode::NOT_FOUND;
-    router.fallback(nothing).layer(middleware::from_fn(strict::check))
+    router.layer(middleware::from_fn(strict::check))
+}
+
+async fn nothing() -> StatusCode {
+    StatusCode::NOT_FOUND
 }
 
 /// Health and metrics.

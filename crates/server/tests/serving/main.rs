@@ -10,6 +10,7 @@ mod support;
 
 mod api;
 mod bad_requests;
+mod demo;
 mod descriptors;
 mod health;
 mod http_layer;
