@@ -136,14 +136,14 @@ export class Server {
 }
 
 /** Writes a configuration into a folder of its own and spawns the binary with it; does not wait. */
-export function spawnServer(config, port, { env = {}, wrap = [] } = {}) {
+export function spawnServer(config, port, { env = {}, wrap = [], args = [] } = {}) {
   const folder = mkdtempSync(path.join(tmpdir(), 'tidewire-test-'));
   const file = path.join(folder, 'config.json');
   const text = typeof config === 'string'
     ? config : JSON.stringify(merge(config, { http_server: { address: '127.0.0.1', port } }), null, 2);
   writeFileSync(file, text);
-  const [program, ...args] = [...wrap, binary, 'serve', '--config', file];
-  const child = spawn(program, args, { cwd: folder, env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
+  const [program, ...rest] = [...wrap, binary, 'serve', '--config', file, ...args];
+  const child = spawn(program, rest, { cwd: folder, env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
   return new Server(port, child, folder);
 }
 
