@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,10 @@ impl Default for HttpOptions {
     }
 }
 
+/// Connections the kernel keeps ready for us to accept; it cuts this down to `net.core.somaxconn`. With the usual 128 a
+/// crowd that reconnects at once has its SYNs dropped and waits a second or more each.
+const BACKLOG: u32 = 4096;
+
 /// A bound address, before it serves.
 #[derive(Debug)]
 pub struct Listener {
@@ -82,7 +86,11 @@ impl Listener {
         tls: Option<Arc<rustls::ServerConfig>>,
         options: HttpOptions,
     ) -> io::Result<Self> {
-        Ok(Self { tcp: TcpListener::bind(address).await?, tls, options })
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restarted server must get its port back while old connections are still in TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { tcp: socket.listen(BACKLOG)?, tls, options })
     }
 
     /// The address, with the port that port 0 became.
