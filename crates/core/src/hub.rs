@@ -182,6 +182,18 @@ impl Hub {
         all
     }
 
+    /// How many channels have subscribers here, and how many subscriptions there are.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let mut counts = (0, 0);
+        for shard in &self.shards {
+            for known in shard.lock().values().filter(|known| !known.workers.is_empty()) {
+                counts.0 += 1;
+                counts.1 += known.workers.iter().map(|(_, n)| *n as usize).sum::<usize>();
+            }
+        }
+        counts
+    }
+
     fn shard(&self, channel: &str) -> &Mutex<Shard> {
         let hash = self.hasher.hash_one(channel);
         &self.shards[(hash >> 32) as usize % SHARDS]

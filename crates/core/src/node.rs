@@ -296,15 +296,15 @@ impl Node {
     /// What the node says about itself.
     pub fn info(&self) -> NodeInfo {
         let (clients, users) = self.registry.counts();
-        let channels = self.hub.channels();
+        let (channels, subscriptions) = self.hub.counts();
         NodeInfo {
             uid: self.id.to_string(),
             name: self.options.node_name.clone(),
             version: self.options.version.clone(),
             clients,
             users,
-            channels: channels.len(),
-            subscriptions: channels.iter().map(|(_, n)| *n as usize).sum(),
+            channels,
+            subscriptions,
             uptime: self.clock.monotonic().saturating_sub(self.started),
         }
     }
