@@ -899,3 +899,21 @@ fn inv_a1_a_missing_refresh_proxy_lets_nobody_refresh() {
     let refresh = json!({"id": 2, "refresh": {"token": format!("u@{}", START_UNIX_S + 200)}});
     assert_eq!(error(&world.say(key, &refresh.to_string())), 108);
 }
+
+#[test]
+fn an_unsubscribe_waits_five_seconds_for_the_subscribe_before_it() {
+    let mut setup = Setup::default();
+    setup.options.client.concurrency = 4;
+    setup.hooks.subscribe = Some(Arc::new(|_| std::future::pending().boxed()));
+    let mut world = setup.build();
+    let key = world.connected();
+    let now = world.now();
+    world.worker.message(key, Bytes::from_static(br#"{"id":2,"subscribe":{"channel":"a"}}"#), now);
+    let _never = world.worker.next_task().unwrap();
+    assert!(world.say(key, r#"{"id":3,"unsubscribe":{"channel":"a"}}"#).is_empty());
+    world.pass(Duration::from_millis(4_900));
+    assert_eq!((world.closing(key), world.heard(key)), (None, vec![]));
+    world.pass(Duration::from_millis(200));
+    assert_eq!(world.heard(key), [json!({"id": 3, "unsubscribe": {}})]);
+    assert_eq!(world.closing(key), Some(3004));
+}

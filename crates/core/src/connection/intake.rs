@@ -1,23 +1,36 @@
 //! Taking commands out of frames, one after the other, and holding back what must wait.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidewire_protocol::frame::{DecodeLimits, commands};
 use tidewire_protocol::{Command, DecodeError, Disconnect, Request};
 
+use super::unsubscribe::unsubscribed;
 use super::{Connection, Stage, Turn};
 use crate::hooks::Refusal;
-use crate::time::{NEVER, millis};
+use crate::time::{Millis, NEVER, millis};
 
 /// What has been received and not looked at yet.
 #[derive(Default)]
 pub(super) struct Intake {
     /// A command that waits for something else to end.
-    held: Option<(u32, Request)>,
+    held: Option<Held>,
     /// The rest of a frame, and frames after it.
     frames: VecDeque<Bytes>,
 }
+
+/// A command that waits until the subscription of its channel has settled.
+struct Held {
+    id: u32,
+    request: Request,
+    /// When the wait is given up.
+    until: Millis,
+}
+
+/// How long an unsubscribe waits for the subscribe before it (§6 of the protocol).
+const UNSUBSCRIBE_WAIT: Duration = Duration::from_secs(5);
 
 /// Whether a command could be begun.
 pub(super) enum Begun {
@@ -53,7 +66,7 @@ impl Connection {
                 self.intake = Some(intake);
                 return;
             }
-            if let Some((id, request)) = intake.held.take() {
+            if let Some(Held { id, request, .. }) = intake.held.take() {
                 self.restore(intake);
                 if !self.begin(id, request, turn) {
                     return;
@@ -62,6 +75,21 @@ impl Connection {
                 self.restore(intake);
                 self.take_frame(frame, turn);
             }
+        }
+    }
+
+    /// When the wait of a held command is given up.
+    pub(super) fn held_until(&self) -> Millis {
+        self.intake.as_ref().and_then(|intake| intake.held.as_ref()).map_or(NEVER, |held| held.until)
+    }
+
+    /// The engine has not settled a subscription that the client wants to leave: the client is told that it has, and
+    /// the connection, whose state nobody knows, ends.
+    pub(super) fn give_up_held(&mut self, turn: &mut Turn<'_>) {
+        let held = self.intake.as_mut().and_then(|intake| intake.held.take());
+        if let Some(Held { id, .. }) = held {
+            self.reply(unsubscribed(id), turn);
+            self.close(Disconnect::SERVER_ERROR, turn);
         }
     }
 
@@ -157,7 +185,11 @@ impl Connection {
         match begun {
             Ok(Begun::Yes) => true,
             Ok(Begun::NotYet(request)) => {
-                self.intake.get_or_insert_default().held = Some((id, request));
+                let until = match request {
+                    Request::Unsubscribe(_) => turn.now.ms() + millis(UNSUBSCRIBE_WAIT),
+                    _ => NEVER,
+                };
+                self.intake.get_or_insert_default().held = Some(Held { id, request, until });
                 false
             }
             Err(refusal) => {

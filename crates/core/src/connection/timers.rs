@@ -19,7 +19,7 @@ impl Connection {
     /// When something is due next.
     pub(crate) fn deadline(&self) -> Millis {
         let super::Deadlines { ping, pong, tend, stage, drain } = self.deadlines;
-        ping.min(pong).min(tend).min(stage).min(drain)
+        ping.min(pong).min(tend).min(stage).min(drain).min(self.held_until())
     }
 
     /// Does what is due.
@@ -27,6 +27,9 @@ impl Connection {
         let now = turn.now.ms();
         if now >= self.deadlines.drain {
             return self.close(Disconnect::SHUTDOWN, turn);
+        }
+        if now >= self.held_until() {
+            return self.give_up_held(turn);
         }
         if now >= self.deadlines.stage {
             self.stage_over(turn);

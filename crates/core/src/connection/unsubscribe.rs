@@ -146,6 +146,6 @@ impl Leaving {
     }
 }
 
-fn unsubscribed(id: u32) -> Reply {
+pub(super) fn unsubscribed(id: u32) -> Reply {
     Reply { id, unsubscribe: Some(Box::new(UnsubscribeResult {})), ..Default::default() }
 }
