@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 #![allow(unreachable_pub, missing_docs, reason = "shared by test binaries")]
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
+
+mod client;
 
 use std::future::Future;
 use std::pin::pin;
@@ -20,6 +22,8 @@ use tidewire_engine::{Clock, Engine, HistoryRetention};
 use tidewire_engine_embedded::EmbeddedEngine;
 use tidewire_protocol::Encoding;
 use uuid::Uuid;
+
+pub use client::{anonymous, connect_as, error, settle, with_tokens, world};
 
 /// Time that passes only when told to.
 #[derive(Default)]
