@@ -15,6 +15,11 @@ impl Glob {
         Regex::new(&regex).ok().map(Self)
     }
 
+    /// Reads a pattern that may be left out: an empty one stands for every text.
+    pub fn parse_or_all(pattern: &str) -> Option<Self> {
+        Self::parse(if pattern.is_empty() { "*" } else { pattern })
+    }
+
     /// Whether it stands for this text.
     pub fn matches(&self, text: &str) -> bool {
         self.0.is_match(text)

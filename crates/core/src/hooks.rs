@@ -58,6 +58,17 @@ pub struct Hooks {
     pub message: Option<Hook<MessageEvent, ()>>,
     /// Told when a connection that had been accepted ends. Its answer is ignored.
     pub disconnect: Option<Hook<DisconnectEvent, ()>>,
+    /// Asked about every three seconds what the process uses, for the other nodes and for `info`.
+    pub process: Option<Arc<dyn Fn() -> Option<ProcessUse> + Send + Sync>>,
+}
+
+/// What a node's process uses of its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ProcessUse {
+    /// Processor time since its start, user and system.
+    pub cpu_seconds: f64,
+    /// Memory in RAM.
+    pub resident_bytes: u64,
 }
 
 /// The HTTP request a connection began with.

@@ -2,13 +2,14 @@
 //!
 //! In reading order: `node` (what all threads share, and the operations of the server API), `worker` (the connections of
 //! one thread), `connection` (one client, a file per command), `hub` and `local` (who is subscribed to what), `recovery`
-//! (history and live publications joined), `rules` (what channels allow), `frame`, `delta` and `outbox` (what is written),
+//! (history and live publications joined), `rules` (what channels allow), `frame`, `delta` and `outbox` (what is written), `cluster` (the other nodes),
 //! `hooks` and `options` (what an application and an operator bring), `glob` (patterns with wildcards).
 //!
 //! Never: a socket, a clock, a thread, a `spawn`, the name of an engine. What waits leaves as a [`Task`] and returns as
 //! a [`Completion`].
 
 mod auth;
+mod cluster;
 mod connection;
 mod delta;
 mod frame;
@@ -33,7 +34,7 @@ pub use connection::{Closing, Linger};
 pub use frame::{Framing, Wire};
 pub use glob::Glob;
 pub use inbox::Inbox;
-pub use node::{Node, NodeInfo, Parts, PublishOptions, Target};
+pub use node::{Node, NodeInfo, Parts, PublishOptions, Reached, Target};
 pub use outbox::{FRAME_OVERHEAD, Outbox};
 pub use task::{Completion, Task};
 pub use time::Now;

@@ -52,6 +52,12 @@ pub struct Metrics {
     pub insufficient_states: Counter,
     /// Broadcasts a worker did not take because its inbox was full; the channels' positioned subscribers were told.
     pub inbox_overflows: Counter,
+    /// Messages of other nodes that were left out because too many were waiting.
+    pub bus_overflows: Counter,
+    /// Messages of other nodes that could not be read, as from a much newer version.
+    pub bus_unreadable: Counter,
+    /// Nodes that did not answer, over all that was asked of the others.
+    pub silent_nodes: Counter,
     /// Panics contained in a connection's turn. Anything but 0 is a bug.
     pub contained_panics: Counter,
 }

@@ -26,7 +26,7 @@ const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 type Row<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 /// What is counted, without the `_total` that the format adds.
-const COUNTERS: [Row<Metrics>; 14] = [
+const COUNTERS: [Row<Metrics>; 17] = [
     ("tidewire_connects", "Connections accepted", |m| m.connects.total()),
     ("tidewire_sockets_opened", "Sockets upgraded to WebSocket", |m| m.opened.total()),
     ("tidewire_commands", "Commands received from clients", |m| m.commands.total()),
@@ -48,6 +48,15 @@ const COUNTERS: [Row<Metrics>; 14] = [
         "Broadcasts a reactor could not take; subscribers with a position were told",
         |m| m.inbox_overflows.total(),
     ),
+    ("tidewire_bus_overflows", "Messages of other nodes left out because too many were waiting", |m| {
+        m.bus_overflows.total()
+    }),
+    ("tidewire_bus_unreadable", "Messages of other nodes that could not be read", |m| {
+        m.bus_unreadable.total()
+    }),
+    ("tidewire_silent_nodes", "Nodes that did not answer, over all that was asked of the others", |m| {
+        m.silent_nodes.total()
+    }),
     ("tidewire_contained_panics", "Panics contained in one connection; anything but 0 is a bug", |m| {
         m.contained_panics.total()
     }),

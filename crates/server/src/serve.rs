@@ -190,6 +190,7 @@ fn node(config: &Config, descriptors: u64) -> Result<Tidewire, StartError> {
     let verifier = Verifier::new(&config.tokens, &Outgoing::default()).map_err(StartError::Tokens)?;
     let builder =
         Tidewire::builder().options(options).tokens(verifier).reactors(reactors).websocket(websocket);
+    let builder = builder.process_use(|| process::Process::now().map(Into::into));
     Ok(builder.websocket_path(config.websocket.path.clone()).build()?)
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tidewire_core::hooks::{
-    ConnectEvent, ConnectGrant, DisconnectEvent, Hook, HookResult, Hooks, MessageEvent, NoTokens,
+    ConnectEvent, ConnectGrant, DisconnectEvent, Hook, HookResult, Hooks, MessageEvent, NoTokens, ProcessUse,
     PublishEvent, PublishGrant, RefreshEvent, RefreshGrant, RpcEvent, SubRefreshEvent, SubscribeEvent,
     SubscribeGrant, TokenVerifier,
 };
@@ -219,6 +219,12 @@ impl Builder {
                 Ok(())
             }
         }));
+        self
+    }
+
+    /// What the process uses of its machine, for `info` and for other nodes. Called about every three seconds.
+    pub fn process_use(mut self, function: impl Fn() -> Option<ProcessUse> + Send + Sync + 'static) -> Self {
+        self.hooks.process = Some(Arc::new(function));
         self
     }
 

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tidewire_core::hooks::{Refusal, SubscribeGrant};
 use tidewire_core::metrics::Metrics;
 use tidewire_core::options::Options;
-use tidewire_core::{Glob, Node, NodeInfo, PublishOptions, Target};
+use tidewire_core::{Node, NodeInfo, PublishOptions, Reached, Target};
 use tidewire_engine::{EngineError, History, PresenceStats, Published};
 use tidewire_engine_embedded::EmbeddedEngine;
 use tidewire_protocol::{ChannelName, ClientInfo, Disconnect, ErrorCode, StreamPosition, Unsubscribed};
@@ -185,28 +185,23 @@ impl Tidewire {
         self.0.node.history_remove(channel).await
     }
 
-    /// Channels with subscribers on this node, and how many those are. In `pattern`, `*` stands for any characters, `?`
-    /// for one, `[ab]` and `[!ab]` for one of a set, `{one,two}` for one of several; an empty one matches everything.
+    /// Channels with subscribers on any node, and how many those are, by name. In `pattern`, `*` stands for any characters,
+    /// `?` for one, `[ab]` and `[!ab]` for one of a set, `{one,two}` for one of several; an empty one matches everything.
     ///
-    /// It looks at every channel of the node.
+    /// It looks at every channel of every node.
     ///
     /// # Errors
-    /// 107 if the pattern cannot be read.
-    pub fn channels(&self, pattern: &str) -> Result<Vec<(ChannelName, u32)>, Refusal> {
-        let mut channels = self.0.node.channels();
-        if !pattern.is_empty() {
-            let pattern = Glob::parse(pattern).ok_or(ErrorCode::BadRequest)?;
-            channels.retain(|(channel, _)| pattern.matches(channel));
-        }
-        Ok(channels)
+    /// 107 if the pattern cannot be read, 100 if another node does not answer.
+    pub async fn channels(&self, pattern: &str) -> Result<Vec<(ChannelName, u32)>, Refusal> {
+        self.0.node.channels(pattern).await
     }
 }
 
 // === impl Tidewire: connections ===
 
 impl Tidewire {
-    /// Subscribes connections to a channel from the server's side, from `recover_since` on if given. Returns how many
-    /// were addressed, once they follow the channel; one that does already counts as done.
+    /// Subscribes connections to a channel from the server's side, from `recover_since` on if given. Returns once they
+    /// follow the channel; one that does already counts as done.
     ///
     /// # Errors
     /// 107 for an empty channel, 102 for an unknown namespace.
@@ -216,35 +211,35 @@ impl Tidewire {
         channel: &str,
         grant: SubscribeGrant,
         recover_since: Option<StreamPosition>,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<Reached, Refusal> {
         self.0.node.subscribe(target, channel, grant, recover_since).await
     }
 
-    /// Ends a subscription of connections; `None`: all their subscriptions. Returns how many connections were addressed.
-    pub async fn unsubscribe(&self, target: &Target, channel: Option<&str>) -> usize {
+    /// Ends a subscription of connections; `None`: all their subscriptions. Returns once it is done.
+    pub async fn unsubscribe(&self, target: &Target, channel: Option<&str>) -> Reached {
         let channel = channel.map(ChannelName::from);
         self.0.node.unsubscribe(target, channel, Unsubscribed::SERVER).await
     }
 
-    /// Closes connections. Returns how many were addressed.
-    pub async fn disconnect(&self, target: &Target, why: Disconnect) -> usize {
+    /// Closes connections. Returns once it is done.
+    pub async fn disconnect(&self, target: &Target, why: Disconnect) -> Reached {
         self.0.node.disconnect(target, why).await
     }
 
     /// Sets when connections expire (Unix seconds, 0: never) and, if given, what others see of them; or expires them now.
-    /// Returns how many were addressed.
+    /// Returns once it is done.
     pub async fn refresh(
         &self,
         target: &Target,
         expired: bool,
         expire_at: i64,
         info: Option<Bytes>,
-    ) -> usize {
+    ) -> Reached {
         self.0.node.refresh(target, expired, expire_at, info).await
     }
 
-    /// Sends connections a message that belongs to no channel. Returns how many were addressed.
-    pub async fn send(&self, target: &Target, data: impl Into<Bytes>) -> usize {
+    /// Sends connections a message that belongs to no channel. Returns once it is done.
+    pub async fn send(&self, target: &Target, data: impl Into<Bytes>) -> Reached {
         self.0.node.send(target, data.into()).await
     }
 }
@@ -261,7 +256,12 @@ impl Tidewire {
         procedure(params).await
     }
 
-    /// What the node says about itself.
+    /// This node and every other that shares its engine, as far as they were heard of in the last ten seconds.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        self.0.node.nodes()
+    }
+
+    /// What this node says about itself.
     pub fn info(&self) -> NodeInfo {
         self.0.node.info()
     }
@@ -301,6 +301,7 @@ impl Tidewire {
     pub async fn shutdown(&self, how: Shutdown) {
         self.0.node.drain(how.spread);
         self.0.reactors.shutdown(how.timeout).await;
+        self.0.node.leave_cluster().await;
         self.0.stop.cancel();
         self.0.tasks.wait().await;
     }

@@ -45,13 +45,13 @@ pub use builder::{BuildError, Builder, WEBSOCKET_PATH};
 pub use handle::{Shutdown, Tidewire, WeakTidewire};
 
 pub use tidewire_core::hooks::{
-    self, ClientContext, ConnectEvent, ConnectGrant, DisconnectEvent, HookResult, MessageEvent, PublishEvent,
-    PublishGrant, RefreshEvent, RefreshGrant, Refusal, RpcEvent, SubRefreshEvent, SubscribeEvent,
-    SubscribeGrant, TokenVerifier,
+    self, ClientContext, ConnectEvent, ConnectGrant, DisconnectEvent, HookResult, MessageEvent, ProcessUse,
+    PublishEvent, PublishGrant, RefreshEvent, RefreshGrant, Refusal, RpcEvent, SubRefreshEvent,
+    SubscribeEvent, SubscribeGrant, TokenVerifier,
 };
 pub use tidewire_core::metrics::{self, Metrics};
 pub use tidewire_core::options::{self, Options};
-pub use tidewire_core::{NodeInfo, PublishOptions, Target};
+pub use tidewire_core::{NodeInfo, PublishOptions, Reached, Target};
 pub use tidewire_engine as engine;
 pub use tidewire_engine::{EngineError, History, PresenceStats, Published};
 pub use tidewire_protocol as protocol;

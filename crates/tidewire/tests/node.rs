@@ -196,10 +196,10 @@ async fn publishing_reading_and_forgetting() {
     assert_eq!((history.publications.len(), history.top.offset), (0, 3));
     assert_eq!(tidewire.history("asked:x", None, None, false).await, Err(ErrorCode::NotAvailable.into()));
 
-    let channels = tidewire.channels("n?w*").unwrap();
+    let channels = tidewire.channels("n?w*").await.unwrap();
     assert_eq!(channels, [("news".into(), 1)]);
-    assert_eq!(tidewire.channels("nobody*").unwrap(), []);
-    assert_eq!(tidewire.channels("[").unwrap_err(), ErrorCode::BadRequest.into());
+    assert_eq!(tidewire.channels("nobody*").await.unwrap(), []);
+    assert_eq!(tidewire.channels("[").await.unwrap_err(), ErrorCode::BadRequest.into());
     assert_eq!(tidewire.info().clients, 1);
     tidewire.ready(Duration::from_secs(5)).await.unwrap();
     drop(client);
@@ -217,7 +217,7 @@ async fn connections_are_subscribed_unsubscribed_and_closed_by_user_client_and_e
 
     let anna = Target::user("anna");
     let grant = SubscribeGrant { data: "7".into(), ..Default::default() };
-    assert_eq!(tidewire.subscribe(&anna, "own", grant, None).await.unwrap(), 2);
+    assert_eq!(tidewire.subscribe(&anna, "own", grant, None).await.unwrap().connections, 2);
     for client in [&mut desk, &mut phone] {
         let push = client.push().await;
         assert_eq!((push.channel.as_str(), push.subscribe.unwrap().data.as_ref()), ("own", b"7".as_slice()));
@@ -230,25 +230,28 @@ async fn connections_are_subscribed_unsubscribed_and_closed_by_user_client_and_e
     );
 
     let only_phone = Target { client: phone_id.clone(), ..Target::user("anna") };
-    assert_eq!(tidewire.unsubscribe(&only_phone, Some("own")).await, 1);
+    assert_eq!(tidewire.unsubscribe(&only_phone, Some("own")).await.connections, 1);
     assert_eq!(phone.push().await.unsubscribe.unwrap().code, 2000);
-    assert_eq!(tidewire.channels("").unwrap(), [("own".into(), 1)]);
+    assert_eq!(tidewire.channels("").await.unwrap(), [("own".into(), 1)]);
 
-    assert_eq!(tidewire.send(&anna, r#"{"n":1}"#).await, 2);
+    assert_eq!(tidewire.send(&anna, r#"{"n":1}"#).await.connections, 2);
     assert_eq!(desk.push().await.message.unwrap().data, r#"{"n":1}"#);
 
     let but_desk = Target { except: vec![desk_id], ..Target::user("anna") };
     let why = Disconnect::custom(4001, "elsewhere");
-    assert_eq!(tidewire.disconnect(&but_desk, why).await, 1);
+    assert_eq!(tidewire.disconnect(&but_desk, why).await.connections, 1);
     assert_eq!(phone.push().await.message.unwrap().data, r#"{"n":1}"#);
     assert_eq!(phone.end().await, Some((4001, "elsewhere".into())));
-    assert_eq!(tidewire.refresh(&anna, true, 0, None).await, 1);
+    assert_eq!(tidewire.refresh(&anna, true, 0, None).await.connections, 1);
     assert_eq!(desk.end().await, Some((3005, "connection expired".into())));
 
     bert.subscribe("news").await.unwrap();
     tidewire.publish("news", "1").await.unwrap();
     assert_eq!(bert.text().await, "1", "others are left alone");
-    assert_eq!(tidewire.disconnect(&Target::user("nobody"), Disconnect::FORCE_NO_RECONNECT).await, 0);
+    assert_eq!(
+        tidewire.disconnect(&Target::user("nobody"), Disconnect::FORCE_NO_RECONNECT).await.connections,
+        0
+    );
     drop((desk, phone, bert));
     tidewire.shutdown(Shutdown::default()).await;
 }

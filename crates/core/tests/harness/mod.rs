@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 mod client;
+pub mod together;
 
 use std::future::Future;
 use std::pin::pin;
@@ -23,7 +24,7 @@ use tidewire_engine_embedded::EmbeddedEngine;
 use tidewire_protocol::Encoding;
 use uuid::Uuid;
 
-pub use client::{anonymous, connect_as, error, settle, with_tokens, world};
+pub use client::{PlainTokens, anonymous, connect_as, error, settle, with_tokens, world};
 
 /// Time that passes only when told to.
 #[derive(Default)]
@@ -84,16 +85,23 @@ pub fn with_history() -> ChannelOptions {
 impl Setup {
     pub fn build(self) -> World {
         let clock = Arc::new(HandClock::default());
-        let engine: Arc<dyn Engine> = Arc::new(EmbeddedEngine::new(Arc::clone(&clock) as Arc<dyn Clock>));
+        let engine = Arc::new(EmbeddedEngine::new(Arc::clone(&clock) as Arc<dyn Clock>));
+        self.build_on(Uuid::from_u128(1), clock, engine)
+    }
+
+    pub fn build_on(self, id: Uuid, clock: Arc<HandClock>, engine: Arc<dyn Engine>) -> World {
         let node = Node::new(Parts {
-            id: Uuid::from_u128(1),
+            id,
             options: self.options,
             engine,
             hooks: self.hooks,
             tokens: self.tokens,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
         });
-        let worker = Worker::new(Arc::clone(&node), [7; 32]);
+        // Client ids are made of the seed, and must differ from node to node.
+        let mut seed = [7; 32];
+        seed[..16].copy_from_slice(id.as_bytes());
+        let worker = Worker::new(Arc::clone(&node), seed);
         World { node, worker, clock }
     }
 }
@@ -103,6 +111,12 @@ pub fn now_or_never<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("the future had to wait"),
+    }
+}
+
+impl HandClock {
+    pub fn advance(&self, time: Duration) {
+        self.ms.fetch_add(time.as_millis() as u64, Ordering::Relaxed);
     }
 }
 

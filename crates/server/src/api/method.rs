@@ -11,7 +11,6 @@ use super::result::{
     Answer, ChannelsResult, HistoryResult, InfoResult, NodeResult, PresenceResult, PresenceStatsResult,
     ProcessResult, PublishResult, RpcResult,
 };
-use crate::metrics::process::Process;
 
 /// What one request may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -171,7 +170,7 @@ impl Call {
                 Ok(Answer::empty())
             }
             Self::Channels(request) => {
-                Ok(Answer::of(&ChannelsResult::from(tidewire.channels(&request.pattern)?)))
+                Ok(Answer::of(&ChannelsResult::from(tidewire.channels(&request.pattern).await?)))
             }
             Self::Info => Ok(info(tidewire)),
             Self::Rpc(request) => rpc(tidewire, request).await,
@@ -284,10 +283,7 @@ async fn history(tidewire: &Tidewire, request: request::History) -> Outcome {
 }
 
 fn info(tidewire: &Tidewire) -> Answer {
-    let node = tidewire.info();
-    let process =
-        Process::now().map(|process| ProcessResult { cpu: process.cpu_seconds, rss: process.resident_bytes });
-    let node = NodeResult {
+    let nodes = tidewire.nodes().into_iter().map(|node| NodeResult {
         uid: node.uid,
         name: node.name,
         version: node.version,
@@ -296,9 +292,11 @@ fn info(tidewire: &Tidewire) -> Answer {
         num_channels: node.channels,
         num_subs: node.subscriptions,
         uptime: node.uptime.as_secs(),
-        process,
-    };
-    Answer::of(&InfoResult { nodes: vec![node] })
+        process: node
+            .process
+            .map(|process| ProcessResult { cpu: process.cpu_seconds, rss: process.resident_bytes }),
+    });
+    Answer::of(&InfoResult { nodes: nodes.collect() })
 }
 
 async fn rpc(tidewire: &Tidewire, request: request::Rpc) -> Outcome {

@@ -37,6 +37,12 @@ impl Process {
     }
 }
 
+impl From<Process> for tidewire::ProcessUse {
+    fn from(process: Process) -> Self {
+        Self { cpu_seconds: process.cpu_seconds, resident_bytes: process.resident_bytes }
+    }
+}
+
 /// How many file descriptors this process may have.
 pub fn open_files_max() -> u64 {
     rlimit::Resource::NOFILE.get_soft().unwrap_or(0)

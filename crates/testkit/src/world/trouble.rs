@@ -77,7 +77,7 @@ impl World {
                 }
                 _ if server_side => {
                     let grant = SubscribeGrant::default();
-                    node.subscribe(&target, &channel, grant, None).await.unwrap_or(0)
+                    node.subscribe(&target, &channel, grant, None).await.unwrap_or_default()
                 }
                 _ => node.refresh(&target, false, 0, None).await,
             };

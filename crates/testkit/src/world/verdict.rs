@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::FutureExt;
 use tidewire_checker::Report;
 use tidewire_protocol::{ChannelName, StreamPosition};
 
@@ -71,9 +72,9 @@ impl World {
         if self.clients.iter().any(|client| client.phase != Phase::Left) {
             complaints.push("a client has not left".into());
         }
-        let channels = self.node.channels();
-        if !channels.is_empty() {
-            complaints.push(format!("the hub still has {channels:?}"));
+        match self.node.channels("").now_or_never() {
+            Some(Ok(channels)) if channels.is_empty() => {}
+            other => complaints.push(format!("the hub still has {other:?}")),
         }
         let connections = self.node.info().clients;
         if connections > 0 {

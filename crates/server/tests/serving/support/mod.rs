@@ -72,6 +72,7 @@ impl Backend {
     pub(crate) async fn with(config: HttpApi) -> Self {
         let tidewire = Tidewire::builder()
             .options(options())
+            .process_use(|| tidewire_server::metrics::process::Process::now().map(Into::into))
             .procedure("echo", |params| async move { Ok(params) })
             .procedure("bytes", |_| async { Ok(vec![0xff, 0x00].into()) })
             .procedure("sold", |_| async {
