@@ -59,16 +59,25 @@ pub enum ApiError {
 
 #[derive(Deserialize)]
 struct Answer {
-    result: Option<StreamTop>,
+    result: Option<Results>,
     error: Option<Refusal>,
 }
 
+/// What the results of all methods that are used have in them.
 #[derive(Deserialize, Default)]
-struct StreamTop {
+struct Results {
     #[serde(default)]
     offset: u64,
     #[serde(default)]
     epoch: String,
+    #[serde(default)]
+    nodes: Vec<NodeResult>,
+}
+
+#[derive(Deserialize)]
+struct NodeResult {
+    #[serde(default)]
+    num_clients: u64,
 }
 
 #[derive(Deserialize)]
@@ -118,7 +127,16 @@ impl Api {
         }
     }
 
-    async fn call(&mut self, method: &str, params: &serde_json::Value) -> Result<StreamTop, ApiError> {
+    /// How many clients are connected to all nodes.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn clients(&mut self) -> Result<u64, ApiError> {
+        let info = self.call("info", &serde_json::json!({})).await?;
+        Ok(info.nodes.iter().map(|node| node.num_clients).sum())
+    }
+
+    async fn call(&mut self, method: &str, params: &serde_json::Value) -> Result<Results, ApiError> {
         let called =
             tokio::time::timeout(self.options.timeout, self.exchange(method, params.to_string())).await;
         let answer = called.unwrap_or(Err(ApiError::Timeout));
@@ -128,7 +146,7 @@ impl Api {
         answer
     }
 
-    async fn exchange(&mut self, method: &str, body: String) -> Result<StreamTop, ApiError> {
+    async fn exchange(&mut self, method: &str, body: String) -> Result<Results, ApiError> {
         let network = |error: hyper::Error| ApiError::Network(error.to_string());
         let Target { path, authority, .. } = &self.options.target;
         let uri = format!("{}/{method}", path.trim_end_matches('/'));

@@ -49,6 +49,8 @@ struct OutputArgs {
 enum Scenario {
     /// Hold connections that do nothing: memory of each and processor time of each
     Idle(scenario::idle::IdleArgs),
+    /// Take in clients as fast as can be: connections per second and CPU of each
+    Accept(scenario::accept::AcceptArgs),
     /// Publish to many subscribers: deliveries per second and per second of server CPU
     Fanout(scenario::fanout::FanoutArgs),
     /// Publish at a fixed rate: how late deliveries are
@@ -59,6 +61,8 @@ enum Scenario {
     Recovery(scenario::recovery::RecoveryArgs),
     /// Restart the server under its clients: time until the last one is back
     Restart(scenario::restart::RestartArgs),
+    /// Let some clients stop reading: what the others notice, and when each is cut
+    Slow(scenario::slow::SlowArgs),
     /// Write to bare sockets: what this machine itself can do
     Floor(scenario::floor::FloorArgs),
     #[command(hide = true)]
@@ -270,11 +274,13 @@ impl Scenario {
     fn run(&self, quiet: bool) -> anyhow::Result<Outcome> {
         match self {
             Self::Idle(args) => scenario::idle::run(args, quiet),
+            Self::Accept(args) => scenario::accept::run(args, quiet),
             Self::Fanout(args) => scenario::fanout::run(args, quiet),
             Self::Latency(args) => scenario::fanout::run_latency(args, quiet),
             Self::Publish(args) => scenario::publish::run(args),
             Self::Recovery(args) => scenario::recovery::run(args, quiet),
             Self::Restart(args) => scenario::restart::run(args, quiet),
+            Self::Slow(args) => scenario::slow::run(args, quiet),
             Self::Floor(args) => scenario::floor::run(args),
             Self::FloorWriter(_) => anyhow::bail!("floor-writer is a part of floor"),
         }

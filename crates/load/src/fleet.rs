@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use tidewire_checker::Position;
 
 use crate::client::{Client, ClientError, Context, Dialect, Event, Output, Role};
-use crate::socket::{Connector, Socket};
+use crate::socket::{Connector, Room, Socket};
 use crate::token::Tokens;
 
 const EVENTS: usize = 1_024;
@@ -94,6 +94,8 @@ pub struct Fleet {
     due: BinaryHeap<Reverse<(Instant, usize, u32, Due)>>,
     /// Whose time to come back has come, with their generation.
     returning: VecDeque<(usize, u32)>,
+    /// See [`Fleet::expect_slow`].
+    small_from: usize,
     random: SmallRng,
     channels: Vec<Arc<str>>,
     began: Option<Instant>,
@@ -113,6 +115,8 @@ struct Slot {
     generation: u32,
     failures: u32,
     waiting_since: Option<Instant>,
+    /// See [`Fleet::stop_reading`].
+    is_stuck: bool,
 }
 
 #[derive(Debug, Default)]
@@ -165,6 +169,7 @@ impl Fleet {
             slots,
             due: BinaryHeap::new(),
             returning: VecDeque::new(),
+            small_from: usize::MAX,
             began: None,
             begun: 0,
             opening: 0,
@@ -177,6 +182,11 @@ impl Fleet {
     /// Clients that have everything they asked for.
     pub fn live(&self) -> usize {
         self.live
+    }
+
+    /// Whether a client has everything it asked for.
+    pub fn is_live(&self, client: usize) -> bool {
+        self.slots.get(client).is_some_and(|slot| matches!(slot.state, State::Open(_, _, Phase::Live)))
     }
 
     /// Clients whose first connection was begun, and whether that was all of them and none is under way.
@@ -245,9 +255,33 @@ impl Fleet {
 
     /// Drops the connection of a client, as a broken network would; it comes back by the backoff.
     pub fn cut(&mut self, client: usize, observer: &mut dyn Observer) {
-        if self.slots.get(client).is_some_and(|slot| matches!(slot.state, State::Open(_, _, Phase::Live))) {
+        if self.is_live(client) {
             self.tally.cuts += 1;
             self.end(client, End::Cut, observer);
+        }
+    }
+
+    /// Gives clients from number `first` on, where they connect from now on, as little kernel memory as the system allows:
+    /// when they stop reading, the server notices soon.
+    pub fn expect_slow(&mut self, first: usize) {
+        self.small_from = first;
+    }
+
+    /// Leaves a client's socket alone, whatever comes, until [`Fleet::resume_reading`]. That the server lets go of it will
+    /// not be noticed until then either.
+    pub fn stop_reading(&mut self, client: usize) {
+        if let Some(slot) = self.slots.get_mut(client) {
+            slot.is_stuck = true;
+        }
+    }
+
+    /// Reads on, from all that stopped.
+    pub fn resume_reading(&mut self, observer: &mut dyn Observer) {
+        for client in 0..self.slots.len() {
+            if self.slots.get_mut(client).is_some_and(|slot| std::mem::take(&mut slot.is_stuck)) {
+                // What came meanwhile will not be announced again.
+                self.ready(client, true, observer);
+            }
         }
     }
 
@@ -300,7 +334,8 @@ impl Fleet {
     }
 
     fn open(&mut self, client: usize, now: Instant, observer: &mut dyn Observer) -> io::Result<()> {
-        let opened = self.connector.open(client).and_then(|mut socket| {
+        let room = if client < self.small_from { Room::Usual } else { Room::Small };
+        let opened = self.connector.open(client, room).and_then(|mut socket| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(socket.stream(), Token(client), interest)?;
             Ok(socket)
@@ -338,7 +373,8 @@ impl Fleet {
 
 impl Fleet {
     fn ready(&mut self, client: usize, is_read_closed: bool, observer: &mut dyn Observer) {
-        let connected = match self.slots.get_mut(client).map(|slot| &mut slot.state) {
+        let slot = self.slots.get_mut(client).filter(|slot| !slot.is_stuck);
+        let connected = match slot.map(|slot| &mut slot.state) {
             Some(State::Connecting(socket)) => socket.is_connected(),
             Some(State::Open(..)) => Ok(false),
             _ => return,

@@ -33,6 +33,10 @@ pub struct Judge {
     audience: HashMap<ChannelKey, u64>,
     /// What is counted and timed, from here to there; all else is only checked.
     window: Option<(Duration, Duration)>,
+    /// What is timed apart, from here to there.
+    later: Option<(Duration, Duration)>,
+    /// Deliveries to clients from this number on are not timed.
+    timed_below: usize,
     seen: Seen,
 }
 
@@ -53,6 +57,8 @@ pub struct Seen {
     pub in_window: u64,
     /// From when a publication should have been sent to its delivery, within the window.
     pub latency: Latency,
+    /// The same, within the later window.
+    pub later_latency: Latency,
     /// From the beginning of a connection, or its loss, to the subscription being live.
     pub waits: Latency,
     /// Pings of the server.
@@ -88,6 +94,8 @@ impl Judge {
             channels: HashMap::new(),
             audience: HashMap::new(),
             window: None,
+            later: None,
+            timed_below: usize::MAX,
             seen: Seen::default(),
         }
     }
@@ -121,6 +129,16 @@ impl Judge {
     /// Counts and times only publications due from here to there.
     pub fn set_window(&mut self, from: Duration, to: Duration) {
         self.window = Some((from, to));
+    }
+
+    /// Times publications due from here to there apart, in [`Seen::later_latency`]. May be called again to end it earlier.
+    pub fn set_later_window(&mut self, from: Duration, to: Duration) {
+        self.later = Some((from, to));
+    }
+
+    /// Times deliveries to clients below this number alone.
+    pub fn time_below(&mut self, client: usize) {
+        self.timed_below = client;
     }
 
     /// Counts anew; what is checked goes on.
@@ -160,13 +178,17 @@ impl Judge {
         }
     }
 
-    fn count(&mut self, arrival: &Arrival) {
+    fn count(&mut self, client: usize, arrival: &Arrival) {
         self.seen.deliveries += 1;
         self.seen.last_delivery = self.now;
-        let Some(payload) = arrival.payload else { return };
+        let Some(payload) = arrival.payload.filter(|_| client < self.timed_below) else { return };
+        let late = self.now.saturating_sub(payload.due);
+        if self.later.is_some_and(|(from, to)| (from..to).contains(&payload.due)) {
+            self.seen.later_latency.record(late);
+        }
         if self.window.is_none_or(|(from, to)| (from..to).contains(&payload.due)) {
             self.seen.in_window += 1;
-            self.seen.latency.record(self.now.saturating_sub(payload.due));
+            self.seen.latency.record(late);
         }
     }
 
@@ -194,14 +216,14 @@ impl Observer for Judge {
     fn event(&mut self, client: usize, event: Event) {
         match event {
             Event::Publication(arrival) => {
-                self.count(&arrival);
+                self.count(client, &arrival);
                 self.observe(client, tidewire_checker::Event::Publication(arrival.delivery()));
             }
             Event::Subscribed { position, was_recovering, recovered, publications } => {
                 self.seen.recovered += u64::from(recovered);
                 self.seen.not_recovered += u64::from(was_recovering && !recovered);
                 for arrival in &publications {
-                    self.count(arrival);
+                    self.count(client, arrival);
                 }
                 let publications = publications.iter().map(Arrival::delivery).collect();
                 let event =

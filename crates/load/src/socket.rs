@@ -12,6 +12,9 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::target::Target;
 
+/// What every IPv4 path carries.
+const SMALL_MSS: u32 = 536;
+
 /// A socket that is being connected or is connected.
 #[derive(Debug)]
 pub enum Socket {
@@ -19,6 +22,16 @@ pub enum Socket {
     Plain(TcpStream),
     /// TLS over TCP.
     Tls(Box<ClientConnection>, TcpStream),
+}
+
+/// How much the kernel may keep for a socket that nobody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// As the system likes: on the loopback interface megabytes.
+    Usual,
+    /// As little as it allows, and segments as of a network rather than of the loopback interface, after which the peer
+    /// sizes its own buffer: some 50 KB in all.
+    Small,
 }
 
 /// How sockets are opened.
@@ -60,11 +73,15 @@ impl Connector {
     ///
     /// # Errors
     /// Of the operating system.
-    pub fn open(&self, number: usize) -> io::Result<Socket> {
+    pub fn open(&self, number: usize, room: Room) -> io::Result<Socket> {
         let Target { address, .. } = self.target;
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        if room == Room::Small {
+            socket.set_recv_buffer_size(1)?;
+            socket.set_tcp_mss(SMALL_MSS)?;
+        }
         if let Some(source) = self.target.source(number) {
             socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
         }

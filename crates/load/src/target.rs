@@ -94,13 +94,15 @@ impl Target {
         Ok(Self { address, authority: authority.as_str().to_owned(), host, path, is_tls })
     }
 
-    /// The address that connection `number` comes from, so that no two addresses run out of ports: a quarter of the
-    /// ports of each are used at most. `None` leaves it to the system.
+    /// The address that connection `number` comes from, so that no address runs out of ports: a quarter of the ports of
+    /// each are used at most, and processes begin with different ones, since what a process before this one used rests
+    /// for a minute. `None` leaves it to the system.
     pub fn source(&self, number: usize) -> Option<IpAddr> {
         const PER_ADDRESS: usize = 7_000;
         match self.address.ip() {
             IpAddr::V4(ip) if ip.is_loopback() => {
-                let last = 1 + (number / PER_ADDRESS) % 250;
+                let first = std::process::id() as usize * 5;
+                let last = 1 + (first + number / PER_ADDRESS) % 250;
                 Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last as u8)))
             }
             _ => None,

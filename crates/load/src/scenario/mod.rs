@@ -1,5 +1,6 @@
 //! The scenarios, one per file, and what they share: a run.
 
+pub mod accept;
 pub mod fanout;
 pub mod floor;
 pub mod idle;
@@ -7,6 +8,7 @@ pub mod publish;
 pub mod publishing;
 pub mod recovery;
 pub mod restart;
+pub mod slow;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::cli::ClientArgs;
-use crate::fleet::{Backoff, Fleet};
+use crate::fleet::{Backoff, Fleet, FleetOptions};
 use crate::judge::Judge;
 use crate::limits;
 use crate::outcome::Outcome;
@@ -71,7 +73,24 @@ impl Run {
         check: bool,
         quiet: bool,
     ) -> anyhow::Result<Self> {
-        let options = args.fleet(backoff)?;
+        Self::of(args, args.fleet(backoff)?, recoverable, check, quiet)
+    }
+
+    /// The same with clients that come at this rate, and only once.
+    ///
+    /// # Errors
+    /// As [`Run::new`].
+    pub fn with_rate(args: &ClientArgs, rate: f64, quiet: bool) -> anyhow::Result<Self> {
+        Self::of(args, FleetOptions { rate, ..args.fleet(None)? }, false, false, quiet)
+    }
+
+    fn of(
+        args: &ClientArgs,
+        options: FleetOptions,
+        recoverable: bool,
+        check: bool,
+        quiet: bool,
+    ) -> anyhow::Result<Self> {
         let (connections, rate, patience) = (options.connections, options.rate, options.connect_timeout);
         limits::make_room(connections)?;
         let fleet = Fleet::new(options, args.connector()?, args.dialect(recoverable)?)?;
@@ -159,6 +178,16 @@ impl Ramp {
             let each = cpu.as_secs_f64() * 1e6 / live;
             outcome.number("server_cpu_per_connect_us", "server CPU per connect", each, "µs");
         }
+    }
+
+    /// Processor time of the server meanwhile, if it was looked at.
+    pub fn server_cpu(&self) -> Option<Duration> {
+        self.after.server_cpu_since(&self.before)
+    }
+
+    /// Share of one core that this tool used meanwhile.
+    pub fn tool_share(&self) -> f64 {
+        self.after.tool_share_since(&self.before)
     }
 
     /// Figures before the first client.

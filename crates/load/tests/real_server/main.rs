@@ -4,6 +4,7 @@
 
 mod liar;
 mod server;
+mod slow;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
@@ -52,6 +53,21 @@ fn idle_connections_are_held_and_what_they_cost_is_told() {
         );
         assert!(figure(&result, "server_cpu_per_connect_us") > 0.0);
         assert!(figure(&result, "hold_s") >= 0.3);
+    }
+}
+
+#[test]
+fn clients_are_taken_in_as_fast_as_they_come_and_counted() {
+    let server = Server::start();
+    let args =
+        ["accept", "-n", "200", "--channel", "plain:a", "--url", &server.websocket(), "--pid", &server.pid()];
+    for more in [&[][..], &["--subscribe"]] {
+        let (code, result) = run(&[&args[..], more].concat());
+        assert_eq!(code, Some(0), "{result:#}");
+        assert_eq!(figure(&result, "connections"), 200.0);
+        assert!(figure(&result, "accepts_per_second") > 0.0, "{result:#}");
+        assert!(figure(&result, "server_cpu_per_accept_us") > 0.0, "{result:#}");
+        assert_eq!(result["figures"]["wait"]["count"], 200);
     }
 }
 
