@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tidewire_protocol::frame::{DecodeLimits, commands};
 use tidewire_protocol::{Command, DecodeError, Disconnect, Request};
 
-use super::unsubscribe::unsubscribed;
 use super::{Connection, Stage, Turn};
 use crate::hooks::Refusal;
 use crate::time::{Millis, NEVER, millis};
@@ -83,14 +82,9 @@ impl Connection {
         self.intake.as_ref().and_then(|intake| intake.held.as_ref()).map_or(NEVER, |held| held.until)
     }
 
-    /// The engine has not settled a subscription that the client wants to leave: the client is told that it has, and
-    /// the connection, whose state nobody knows, ends.
-    pub(super) fn give_up_held(&mut self, turn: &mut Turn<'_>) {
-        let held = self.intake.as_mut().and_then(|intake| intake.held.take());
-        if let Some(Held { id, .. }) = held {
-            self.reply(unsubscribed(id), turn);
-            self.close(Disconnect::SERVER_ERROR, turn);
-        }
+    /// Takes the held command out, which is not begun any more; its id.
+    pub(super) fn take_held(&mut self) -> Option<u32> {
+        Some(self.intake.as_mut()?.held.take()?.id)
     }
 
     fn restore(&mut self, intake: Box<Intake>) {

@@ -35,6 +35,15 @@ impl Connection {
         Ok(Begun::Yes)
     }
 
+    /// The engine has not settled a subscription that the client wants to leave: the client is told that it has, and
+    /// the connection, whose state nobody knows, ends.
+    pub(super) fn give_up_held(&mut self, turn: &mut Turn<'_>) {
+        if let Some(id) = self.take_held() {
+            self.reply(unsubscribed(id), turn);
+            self.close(Disconnect::SERVER_ERROR, turn);
+        }
+    }
+
     /// Ends a subscription by the server's decision: one the client made is taken from it, one the server made takes the
     /// connection along.
     pub(super) fn end_subscription(
@@ -146,6 +155,6 @@ impl Leaving {
     }
 }
 
-pub(super) fn unsubscribed(id: u32) -> Reply {
+fn unsubscribed(id: u32) -> Reply {
     Reply { id, unsubscribe: Some(Box::new(UnsubscribeResult {})), ..Default::default() }
 }
