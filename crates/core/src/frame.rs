@@ -4,12 +4,14 @@
 //! compressed form is a further variant here, never a second delivery path.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidewire_protocol::frame::{append_join, append_leave, append_publication};
 use tidewire_protocol::{ChannelName, ClientInfo, Encoding, Epoch, Publication};
 
 use crate::delta;
+use crate::time::Now;
 
 /// How a transport delimits what it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,6 +129,16 @@ impl Broadcast {
             Event::Publication(publication) => publication.offset,
             Event::Join(_) | Event::Leave(_) => 0,
         }
+    }
+
+    /// Whether this is a publication that was made more than `lag` before `now`. One of unknown time never is, nor one that
+    /// has not been made yet by this node's clock.
+    pub(crate) fn is_older(&self, lag: Duration, now: Now) -> bool {
+        let Event::Publication(publication) = &self.event else {
+            return false;
+        };
+        let age = u64::try_from(now.unix_ms.saturating_sub(publication.time)).unwrap_or(0);
+        publication.time > 0 && Duration::from_millis(age) > lag
     }
 
     /// About how much memory the event holds.

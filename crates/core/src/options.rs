@@ -58,6 +58,10 @@ pub struct ClientOptions {
     pub concurrency: usize,
     /// A position confirmed longer ago than this is checked against the engine.
     pub channel_position_check_delay: Duration,
+    /// A publication that reaches a positioned subscriber later than this after it was made counts as a sign that others
+    /// are lost or late as well: the subscriber must start over. Compares the clock of whoever published with this node's.
+    /// Zero: never.
+    pub channel_position_max_time_lag: Duration,
     /// Connections of one user on this node; 0: no limit.
     pub user_connection_limit: usize,
     /// Tell the server's time in the connect result.
@@ -94,6 +98,7 @@ impl Default for ClientOptions {
             presence_ttl: Duration::from_secs(60),
             concurrency: 0,
             channel_position_check_delay: Duration::from_secs(40),
+            channel_position_max_time_lag: Duration::ZERO,
             user_connection_limit: 0,
             connect_include_server_time: false,
             history_max_publication_limit: 300,

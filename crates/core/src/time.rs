@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Now {
     /// Time since an arbitrary start; never goes back. Timers run on it.
     pub mono: Duration,
-    /// Milliseconds since the Unix epoch; may jump. Only tokens and `connect.time` use it.
+    /// Milliseconds since the Unix epoch; may jump. For tokens, `connect.time` and the age of publications only.
     pub unix_ms: i64,
 }
 

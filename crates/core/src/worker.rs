@@ -18,7 +18,7 @@ use slab::Slab;
 use tidewire_protocol::Disconnect;
 use uuid::Uuid;
 
-use crate::connection::{Closing, Connection, Delivery, Turn};
+use crate::connection::{Arrival, Closing, Connection, Delivery, Turn};
 use crate::frame::{Broadcast, Wire};
 use crate::hooks::UpgradeRequest;
 use crate::inbox::{Control, Inbox, Item};
@@ -305,15 +305,17 @@ impl Worker {
     /// Hands one event to every subscriber of its channel. The only work per subscriber is the position check and a
     /// reference to the shared frame.
     fn broadcast(&mut self, broadcast: &Arc<Broadcast>, now: Now) {
-        let at = now.ms();
-        let limit = self.shared.node.options().client.queue_max_size;
+        let options = &self.shared.node.options().client;
+        let (limit, lag) = (options.queue_max_size, options.channel_position_max_time_lag);
+        let late = !lag.is_zero() && broadcast.is_older(lag, now);
+        let arrival = Arrival { at: now.ms(), late };
         let mut trouble: Vec<(u32, Delivery)> = Vec::new();
         let mut queued = 0;
         for subscriber in self.shared.channels.subscribers(&broadcast.channel) {
             let Some(connection) = self.connections.get_mut(subscriber.slot as usize) else {
                 continue;
             };
-            match connection.deliver(subscriber.sub, broadcast, at) {
+            match connection.deliver(subscriber.sub, broadcast, arrival) {
                 Delivery::Queued => {
                     queued += 1;
                     if !connection.listed {

@@ -14,6 +14,14 @@ use crate::time::Millis;
 /// channel, so the worst case is per channel rather than per connection.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
 
+/// What all subscribers of one event have in common when it reaches them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) at: Millis,
+    /// It took longer than `client.channel_position_max_time_lag`.
+    pub(crate) late: bool,
+}
+
 /// What became of an event at one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
@@ -29,7 +37,7 @@ pub(crate) enum Delivery {
 
 impl Connection {
     /// Hands an event to one subscription.
-    pub(crate) fn deliver(&mut self, sub: u32, broadcast: &Arc<Broadcast>, now: Millis) -> Delivery {
+    pub(crate) fn deliver(&mut self, sub: u32, broadcast: &Arc<Broadcast>, arrival: Arrival) -> Delivery {
         let index = sub;
         let Some(sub) = self.subs.at(sub) else {
             return Delivery::Skipped;
@@ -50,9 +58,14 @@ impl Connection {
         }
         match &broadcast.event {
             Event::Join(_) | Event::Leave(_) if !sub.features.push_join_leave => return Delivery::Skipped,
-            Event::Publication(_) if sub.features.positioned => {
-                match recovery::advance(&mut sub.position, broadcast.offset(), &broadcast.epoch) {
-                    Step::Deliver => sub.confirmed_at = now,
+            Event::Publication(_) if sub.features.positioned && broadcast.offset() > 0 => {
+                let step = if arrival.late {
+                    Step::Insufficient
+                } else {
+                    recovery::advance(&mut sub.position, broadcast.offset(), &broadcast.epoch)
+                };
+                match step {
+                    Step::Deliver => sub.confirmed_at = arrival.at,
                     Step::Drop => return Delivery::Skipped,
                     Step::Insufficient => {
                         return Delivery::Insufficient(SubKey { index, attempt: sub.attempt });

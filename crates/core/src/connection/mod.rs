@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 pub use self::close::{Closing, Linger};
 use self::connect::Connecting;
-pub(crate) use self::deliver::Delivery;
+pub(crate) use self::deliver::{Arrival, Delivery};
 use self::intake::Intake;
 use self::subscriptions::{Subscription, Subscriptions};
 use crate::frame::Wire;

@@ -15,7 +15,7 @@ use tidewire_protocol::{
 use super::connect::ttl;
 use super::intake::Begun;
 use super::subscriptions::{Attempt, Leaving, Origin, SubStage, Subscription};
-use super::{Connection, Turn};
+use super::{Arrival, Connection, Turn};
 use crate::auth::{by_subscribe_hook, by_subscription_token, engine_refusal};
 use crate::delta::{self, DeltaState};
 use crate::frame::Event;
@@ -383,8 +383,10 @@ impl Connection {
         turn.node.metrics().subscribes.increment();
         if !gathered.is_empty() {
             self.flush(turn);
+            // What has a position was merged, so nothing here is judged by it.
+            let arrival = Arrival { at: turn.now.ms(), late: false };
             for broadcast in gathered {
-                self.deliver(key.index, &broadcast, turn.now.ms());
+                self.deliver(key.index, &broadcast, arrival);
             }
         }
         self.announce_join(key, turn);

@@ -5,12 +5,13 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 mod client;
+mod lossy;
 pub mod together;
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tidewire_protocol::Encoding;
 use uuid::Uuid;
 
 pub use client::{PlainTokens, anonymous, connect_as, error, settle, with_tokens, world};
+pub use lossy::LossyEngine;
 
 /// Time that passes only when told to.
 #[derive(Default)]
@@ -87,6 +89,13 @@ impl Setup {
         let clock = Arc::new(HandClock::default());
         let engine = Arc::new(EmbeddedEngine::new(Arc::clone(&clock) as Arc<dyn Clock>));
         self.build_on(Uuid::from_u128(1), clock, engine)
+    }
+
+    /// With an engine that loses publications while what is returned is set.
+    pub fn build_lossy(self) -> (World, Arc<AtomicBool>) {
+        let clock = Arc::new(HandClock::default());
+        let (engine, muffled) = LossyEngine::new(EmbeddedEngine::new(Arc::clone(&clock) as Arc<dyn Clock>));
+        (self.build_on(Uuid::from_u128(1), clock, Arc::new(engine)), muffled)
     }
 
     pub fn build_on(self, id: Uuid, clock: Arc<HandClock>, engine: Arc<dyn Engine>) -> World {
@@ -166,6 +175,11 @@ impl World {
             let done = now_or_never(task.future);
             self.worker.complete(done, now);
         }
+    }
+
+    /// Turns the wall clock alone.
+    pub fn turn_wall_clock(&mut self, ms: i64) {
+        self.clock.wall_offset.fetch_add(ms, Ordering::Relaxed);
     }
 
     pub fn pass(&mut self, time: Duration) {

@@ -247,6 +247,7 @@ fn client(reader: &mut Reader<'_>, command_bytes_max: usize) -> ClientOptions {
         presence_ttl: PRESENCE_TTL_MIN.max(presence_update_interval.saturating_mul(2)),
         concurrency: reader.size("client.concurrency"),
         channel_position_check_delay: reader.duration("client.channel_position_check_delay"),
+        channel_position_max_time_lag: reader.duration("client.channel_position_max_time_lag"),
         user_connection_limit: reader.size("client.user_connection_limit"),
         connect_include_server_time: reader.bool("client.connect_include_server_time"),
         history_max_publication_limit: reader.size("client.history_max_publication_limit"),

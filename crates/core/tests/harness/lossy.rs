@@ -1,0 +1,129 @@
+//! An engine between which and the node publications can get lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tidewire_engine::{
+    Announcements, BoxFuture, Broker, Capabilities, Engine, History, HistoryFilter, NewPublication,
+    PresenceStats, PresenceStore, Published, Result,
+};
+use tidewire_engine_embedded::EmbeddedEngine;
+use tidewire_protocol::{ChannelName, ClientInfo, Epoch, Publication};
+
+/// The embedded engine behind a link that drops publications while it is muffled.
+pub struct LossyEngine {
+    inner: EmbeddedEngine,
+    muffled: Arc<AtomicBool>,
+}
+
+struct Link {
+    node: Arc<dyn Announcements>,
+    muffled: Arc<AtomicBool>,
+}
+
+impl LossyEngine {
+    /// Set what is returned to have publications dropped on their way to the node.
+    pub fn new(inner: EmbeddedEngine) -> (Self, Arc<AtomicBool>) {
+        let muffled = Arc::<AtomicBool>::default();
+        (Self { inner, muffled: Arc::clone(&muffled) }, muffled)
+    }
+}
+
+impl Announcements for Link {
+    fn publication(
+        &self,
+        channel: &ChannelName,
+        publication: Arc<Publication>,
+        epoch: Option<&Epoch>,
+        previous: Option<Arc<Publication>>,
+    ) {
+        if !self.muffled.load(Ordering::Relaxed) {
+            self.node.publication(channel, publication, epoch, previous);
+        }
+    }
+
+    fn join(&self, channel: &ChannelName, info: Arc<ClientInfo>) {
+        self.node.join(channel, info);
+    }
+
+    fn leave(&self, channel: &ChannelName, info: Arc<ClientInfo>) {
+        self.node.leave(channel, info);
+    }
+
+    fn lost(&self, channel: &ChannelName) {
+        self.node.lost(channel);
+    }
+}
+
+impl Engine for LossyEngine {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { lossless_announcements: false, ..self.inner.capabilities() }
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<()>> {
+        self.inner.ready()
+    }
+}
+
+impl Broker for LossyEngine {
+    fn attach(&self, node: Arc<dyn Announcements>) {
+        self.inner.attach(Arc::new(Link { node, muffled: Arc::clone(&self.muffled) }));
+    }
+
+    fn subscribe(&self, channels: &[ChannelName]) -> BoxFuture<'_, Result<()>> {
+        self.inner.subscribe(channels)
+    }
+
+    fn unsubscribe(&self, channels: &[ChannelName]) -> BoxFuture<'_, Result<()>> {
+        self.inner.unsubscribe(channels)
+    }
+
+    fn publish(&self, channel: &ChannelName, new: NewPublication) -> BoxFuture<'_, Result<Published>> {
+        self.inner.publish(channel, new)
+    }
+
+    fn publish_join(&self, channel: &ChannelName, info: Arc<ClientInfo>) -> BoxFuture<'_, Result<()>> {
+        self.inner.publish_join(channel, info)
+    }
+
+    fn publish_leave(&self, channel: &ChannelName, info: Arc<ClientInfo>) -> BoxFuture<'_, Result<()>> {
+        self.inner.publish_leave(channel, info)
+    }
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        filter: HistoryFilter,
+        meta_ttl: Duration,
+    ) -> BoxFuture<'_, Result<History>> {
+        self.inner.history(channel, filter, meta_ttl)
+    }
+
+    fn remove_history(&self, channel: &ChannelName) -> BoxFuture<'_, Result<()>> {
+        self.inner.remove_history(channel)
+    }
+}
+
+impl PresenceStore for LossyEngine {
+    fn presence_add(
+        &self,
+        channel: &ChannelName,
+        info: Arc<ClientInfo>,
+        ttl: Duration,
+    ) -> BoxFuture<'_, Result<()>> {
+        self.inner.presence_add(channel, info, ttl)
+    }
+
+    fn presence_remove(&self, channel: &ChannelName, client: &str) -> BoxFuture<'_, Result<()>> {
+        self.inner.presence_remove(channel, client)
+    }
+
+    fn presence(&self, channel: &ChannelName) -> BoxFuture<'_, Result<Vec<Arc<ClientInfo>>>> {
+        self.inner.presence(channel)
+    }
+
+    fn presence_stats(&self, channel: &ChannelName) -> BoxFuture<'_, Result<PresenceStats>> {
+        self.inner.presence_stats(channel)
+    }
+}
