@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
-use rand::{RngCore, SeedableRng};
+use rand::{Rng, SeedableRng};
 use slab::Slab;
 use tidewire_protocol::Disconnect;
 use uuid::Uuid;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, MutexGuard};
-use rand::Rng;
+use rand::RngExt;
 use rand::distr::Alphabetic;
 use tidewire_engine::{
     Announcements, BoxFuture, Broker, Capabilities, Clock, Engine, History, HistoryFilter, NewPublication,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
+use rand::RngExt;
 use tidewire_engine::{Engine, HistoryFilter};
 use tidewire_protocol::{ChannelName, Disconnect, Reply, StreamPosition, Unsubscribed};
 
