@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::error::{DecodeError, EncodeError};
 use crate::{ClientInfo, Command, Encoding, Publication, Reply, json, protobuf};
 
-/// What a decoder accepts of a peer. Passing one of the first three breaks the protocol (3501); passing one of the
+/// What a decoder accepts of a peer. Passing one of the first four breaks the protocol (3501); passing one of the
 /// others refuses the command (107).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeLimits {
@@ -17,8 +17,10 @@ pub struct DecodeLimits {
     pub command_bytes: usize,
     /// JSON: levels of arrays and objects outside payloads and filters.
     pub envelope_depth: usize,
-    /// JSON: keys of one object outside payloads.
+    /// Keys of one object outside payloads (protobuf: entries of all maps of one command).
     pub object_keys: usize,
+    /// Items of all arrays of one command outside payloads, without the nodes of filters.
+    pub array_items: usize,
     /// JSON: levels of arrays and objects inside one payload.
     pub payload_depth: usize,
     /// Levels of one tags filter.
@@ -39,6 +41,7 @@ impl DecodeLimits {
         command_bytes: usize::MAX,
         envelope_depth: 32,
         object_keys: 1_024,
+        array_items: 8_192,
         payload_depth: crate::payload::DEPTH_MAX,
         filter_levels: 64,
         filter_nodes: 1_024,
@@ -55,7 +58,8 @@ pub fn commands<'a>(encoding: Encoding, frame: &'a Bytes, limits: &'a DecodeLimi
 
 /// The replies and pushes of one received frame, in the same way as [`commands`].
 pub fn replies(encoding: Encoding, frame: &Bytes) -> Replies<'_> {
-    const TRUSTING: &DecodeLimits = &DecodeLimits { object_keys: usize::MAX, ..DecodeLimits::TRUSTING };
+    const TRUSTING: &DecodeLimits =
+        &DecodeLimits { object_keys: usize::MAX, array_items: usize::MAX, ..DecodeLimits::TRUSTING };
     Messages::new(encoding, frame, TRUSTING)
 }
 

@@ -1,14 +1,17 @@
 //! The protobuf encoding: messages behind their length as a varint.
 //!
 //! Fields unknown to the schema are ignored, strings that are not UTF-8 are refused, and 100 levels of nesting are the
-//! decoder's own bound.
+//! decoder's own bound. `extent`: how much a command would become, before it is decoded.
+
+mod extent;
 
 use bytes::Bytes;
 use prost::Message as _;
 
+use self::extent::{Extent, Fault};
 use crate::error::DecodeError;
 use crate::frame::{DecodeLimits, PushBody};
-use crate::{Command, ErrorCode, FilterNode};
+use crate::{Command, ErrorCode};
 
 /// Wire type of strings, bytes and messages.
 const LENGTH_DELIMITED: u8 = 2;
@@ -40,36 +43,21 @@ pub(crate) fn message<T: prost::Message + Default>(body: Bytes) -> Result<T, Dec
 
 /// Decodes one command without its length.
 pub(crate) fn command(body: Bytes, limits: &DecodeLimits) -> Result<Command, DecodeError> {
-    let command: Command = message(body)?;
-    if filters_are_within(&command, limits) {
-        return Ok(command);
-    }
-    match command.id {
-        0 => Err(DecodeError::malformed("beyond a limit, and without an id to answer", 0)),
-        id => Err(DecodeError::Refused { id, code: ErrorCode::BadRequest }),
+    let extent = match Extent::of(&body, limits) {
+        Ok(extent) => extent,
+        Err(Fault::TooMany) => return Err(DecodeError::malformed("too many keys or items", 0)),
+        // The decoder says better where.
+        Err(Fault::Malformed(error)) => return message::<Command>(body).and(Err(error)),
+    };
+    match (extent.filters_too_large, extent.id) {
+        (false, _) => message(body),
+        (true, 0) => Err(DecodeError::malformed("beyond a limit, and without an id to answer", 0)),
+        (true, id) => Err(DecodeError::Refused { id, code: ErrorCode::BadRequest }),
     }
 }
 
 fn malformed(error: &prost::DecodeError) -> DecodeError {
     DecodeError::malformed(error.to_string(), 0)
-}
-
-fn filters_are_within(command: &Command, limits: &DecodeLimits) -> bool {
-    let subscribe = command.subscribe.iter().filter_map(|request| request.tf.as_ref());
-    let connect = command.connect.iter().flat_map(|request| request.subs.values());
-    let mut nodes = limits.filter_nodes;
-    subscribe
-        .chain(connect.filter_map(|request| request.tf.as_ref()))
-        .all(|filter| filter_is_within(filter, limits.filter_levels, &mut nodes))
-}
-
-/// Recursion is bounded: the decoder has refused more than 100 levels.
-fn filter_is_within(filter: &FilterNode, levels: usize, nodes: &mut usize) -> bool {
-    let (Some(levels), Some(left)) = (levels.checked_sub(1), nodes.checked_sub(1)) else {
-        return false;
-    };
-    *nodes = left;
-    filter.nodes.iter().all(|node| filter_is_within(node, levels, nodes))
 }
 
 /// Appends a message behind its length.

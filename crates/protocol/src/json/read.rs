@@ -18,6 +18,8 @@ pub(super) struct Reader<'a> {
     limits: &'a DecodeLimits,
     /// Open arrays and objects of the envelope.
     depth: usize,
+    /// Items of arrays so far.
+    items: usize,
     filter: Filter,
     /// Something was left out because it passes a limit that a client can be told about.
     refused: bool,
@@ -39,7 +41,7 @@ pub(super) struct Items {
 impl<'a> Reader<'a> {
     /// `line` is a part of `frame` and UTF-8.
     pub(super) fn new(frame: &'a Bytes, line: &'a [u8], limits: &'a DecodeLimits) -> Self {
-        Self { frame, rest: line, limits, depth: 0, filter: Filter::default(), refused: false }
+        Self { frame, rest: line, limits, depth: 0, items: 0, filter: Filter::default(), refused: false }
     }
 
     /// Checks that nothing follows, and tells whether something was left out.
@@ -161,6 +163,20 @@ impl<'a> Reader<'a> {
         }
         items.read = items.read.saturating_add(1);
         Ok(true)
+    }
+
+    /// Counts an item of an array against the limit of the message.
+    pub(super) fn count_item(&mut self) -> Read<()> {
+        self.items = self.items.saturating_add(1);
+        if self.items > self.limits.array_items {
+            return self.fault("too many items in arrays");
+        }
+        Ok(())
+    }
+
+    /// Whether something was left out, so that the message is refused however it goes on.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused
     }
 
     /// The next key of an object, its colon taken.

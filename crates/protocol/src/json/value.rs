@@ -14,6 +14,9 @@ pub(super) trait Value: Default {
     /// Whether `null` is a value of this type. For all others it says what a missing member says.
     const NULL_IS_A_VALUE: bool = false;
 
+    /// Whether items of this type in an array are limited by how they are read.
+    const HAS_ITS_OWN_LIMIT: bool = false;
+
     /// Whether a missing member says the same.
     fn is_absent(&self) -> bool;
 
@@ -172,7 +175,14 @@ impl<T: Value> Value for Vec<T> {
         let mut values = Vec::new();
         let mut items = reader.open(b'[')?;
         while reader.more(&mut items, b']')? {
-            values.push(T::read(reader)?);
+            if !T::HAS_ITS_OWN_LIMIT {
+                reader.count_item()?;
+            }
+            let value = T::read(reader)?;
+            // Of a message that is refused nobody reads the rest, which may be long.
+            if !reader.is_refused() {
+                values.push(value);
+            }
         }
         Ok(values)
     }
@@ -207,6 +217,8 @@ impl<T: Value> Value for BTreeMap<String, T> {
 
 /// The one message that holds itself: its depth and size are limited while it is read.
 impl Value for FilterNode {
+    const HAS_ITS_OWN_LIMIT: bool = true;
+
     fn is_absent(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! The answer to a connect, and its protobuf form.
+//! The answer to a connect, the push that stands for it where nobody asked, and the protobuf form of both.
 
 use std::collections::BTreeMap;
 
@@ -33,99 +33,133 @@ pub struct ConnectResult {
     pub dict: Option<Dictionary>,
 }
 
-const SUBS: u32 = 6;
-
-// === impl ConnectResult ===
+/// The connect push of unidirectional transports, with the members of [`ConnectResult`] that mean something there.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Connect {
+    pub client: String,
+    pub version: String,
+    pub data: Bytes,
+    pub subs: BTreeMap<String, SubscribeResult>,
+    pub expires: bool,
+    pub ttl: u32,
+    pub ping: u32,
+    pub pong: bool,
+    pub session: String,
+    pub node: String,
+    pub time: i64,
+}
 
 /// By hand what the derive makes of other messages, because of `subs`: the derive leaves the value out of an entry whose
 /// value is all zero, as a subscription without history is, and decoders of JavaScript take an absent value for null.
-impl prost::Message for ConnectResult {
-    fn encode_raw(&self, buf: &mut impl BufMut) {
-        macro_rules! put {
-            ($($tag:literal $kind:ident $field:ident),*) => {$(
-                if !is_zero(&self.$field) {
+///
+/// The fields in the order of their numbers: those before `subs`, its number, those after it, and messages.
+macro_rules! message_with_subs {
+    (
+        $name:ident
+        { $($tag:literal $kind:ident $field:ident),* }
+        $subs:literal subs
+        { $($tag_after:literal $kind_after:ident $field_after:ident),* }
+        { $($tag_message:literal $message:ident),* }
+    ) => {
+        impl prost::Message for $name {
+            fn encode_raw(&self, buf: &mut impl BufMut) {
+                $(if !is_zero(&self.$field) {
                     encoding::$kind::encode($tag, &self.$field, buf);
-                }
-            )*};
-        }
-        put!(1 string client, 2 string version, 3 bool expires, 4 uint32 ttl, 5 bytes data);
-        for (channel, result) in &self.subs {
-            encoding::encode_key(SUBS, WireType::LengthDelimited, buf);
-            encoding::encode_varint(entry_len(channel, result) as u64, buf);
-            encoding::string::encode(1, channel, buf);
-            encoding::message::encode(2, result, buf);
-        }
-        put!(7 uint32 ping, 8 bool pong, 9 string session, 10 string node, 11 int64 time, 12 int64 flag);
-        if let Some(dict) = &self.dict {
-            encoding::message::encode(13, dict, buf);
-        }
-    }
+                })*
+                encode_subs($subs, &self.subs, buf);
+                $(if !is_zero(&self.$field_after) {
+                    encoding::$kind_after::encode($tag_after, &self.$field_after, buf);
+                })*
+                $(if let Some(message) = &self.$message {
+                    encoding::message::encode($tag_message, message, buf);
+                })*
+            }
 
-    fn merge_field(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buf: &mut impl Buf,
-        ctx: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        macro_rules! merge {
-            ($kind:ident $field:ident) => {
-                (encoding::$kind::merge(wire_type, &mut self.$field, buf, ctx), stringify!($field))
-            };
-        }
-        let (string, message) = (encoding::string::merge, encoding::message::merge);
-        let (merged, name) = match tag {
-            1 => merge!(string client),
-            2 => merge!(string version),
-            3 => merge!(bool expires),
-            4 => merge!(uint32 ttl),
-            5 => merge!(bytes data),
-            SUBS => (encoding::btree_map::merge(string, message, &mut self.subs, buf, ctx), "subs"),
-            7 => merge!(uint32 ping),
-            8 => merge!(bool pong),
-            9 => merge!(string session),
-            10 => merge!(string node),
-            11 => merge!(int64 time),
-            12 => merge!(int64 flag),
-            13 => (encoding::message::merge(wire_type, self.dict.get_or_insert_default(), buf, ctx), "dict"),
-            _ => return encoding::skip_field(wire_type, tag, buf, ctx),
-        };
-        merged.map_err(|mut error| {
-            error.push("ConnectResult", name);
-            error
-        })
-    }
+            fn merge_field(
+                &mut self,
+                tag: u32,
+                wire_type: WireType,
+                buf: &mut impl Buf,
+                ctx: DecodeContext,
+            ) -> Result<(), DecodeError> {
+                let (string, message) = (encoding::string::merge, encoding::message::merge);
+                let (merged, name) = match tag {
+                    $($tag => (
+                        encoding::$kind::merge(wire_type, &mut self.$field, buf, ctx), stringify!($field)
+                    ),)*
+                    $subs => (encoding::btree_map::merge(string, message, &mut self.subs, buf, ctx), "subs"),
+                    $($tag_after => (
+                        encoding::$kind_after::merge(wire_type, &mut self.$field_after, buf, ctx),
+                        stringify!($field_after)
+                    ),)*
+                    $($tag_message => (
+                        encoding::message::merge(wire_type, self.$message.get_or_insert_default(), buf, ctx),
+                        stringify!($message)
+                    ),)*
+                    _ => return encoding::skip_field(wire_type, tag, buf, ctx),
+                };
+                merged.map_err(|mut error| {
+                    error.push(stringify!($name), name);
+                    error
+                })
+            }
 
-    fn encoded_len(&self) -> usize {
-        macro_rules! len {
-            ($tag:literal $kind:ident $field:ident) => {
-                if is_zero(&self.$field) { 0 } else { encoding::$kind::encoded_len($tag, &self.$field) }
-            };
-        }
-        let subs = self.subs.iter().map(|(channel, result)| {
-            let entry = entry_len(channel, result);
-            encoding::key_len(SUBS).saturating_add(prost::length_delimiter_len(entry)).saturating_add(entry)
-        });
-        let fields = [
-            len!(1 string client),
-            len!(2 string version),
-            len!(3 bool expires),
-            len!(4 uint32 ttl),
-            len!(5 bytes data),
-            len!(7 uint32 ping),
-            len!(8 bool pong),
-            len!(9 string session),
-            len!(10 string node),
-            len!(11 int64 time),
-            len!(12 int64 flag),
-            self.dict.as_ref().map_or(0, |dict| encoding::message::encoded_len(13, dict)),
-        ];
-        fields.into_iter().chain(subs).fold(0, usize::saturating_add)
-    }
+            fn encoded_len(&self) -> usize {
+                let mut len = subs_len($subs, &self.subs);
+                $(if !is_zero(&self.$field) {
+                    len = len.saturating_add(encoding::$kind::encoded_len($tag, &self.$field));
+                })*
+                $(if !is_zero(&self.$field_after) {
+                    len = len.saturating_add(encoding::$kind_after::encoded_len($tag_after, &self.$field_after));
+                })*
+                $(if let Some(message) = &self.$message {
+                    len = len.saturating_add(encoding::message::encoded_len($tag_message, message));
+                })*
+                len
+            }
 
-    fn clear(&mut self) {
-        *self = Self::default();
+            fn clear(&mut self) {
+                *self = Self::default();
+            }
+        }
+    };
+}
+
+message_with_subs! {
+    ConnectResult
+    { 1 string client, 2 string version, 3 bool expires, 4 uint32 ttl, 5 bytes data }
+    6 subs
+    { 7 uint32 ping, 8 bool pong, 9 string session, 10 string node, 11 int64 time, 12 int64 flag }
+    { 13 dict }
+}
+
+message_with_subs! {
+    Connect
+    { 1 string client, 2 string version, 3 bytes data }
+    4 subs
+    {
+        5 bool expires, 6 uint32 ttl, 7 uint32 ping, 8 bool pong, 9 string session, 10 string node,
+        11 int64 time
     }
+    {}
+}
+
+/// Every entry with its value, whatever that is.
+fn encode_subs(field: u32, subs: &BTreeMap<String, SubscribeResult>, buf: &mut impl BufMut) {
+    for (channel, result) in subs {
+        encoding::encode_key(field, WireType::LengthDelimited, buf);
+        encoding::encode_varint(entry_len(channel, result) as u64, buf);
+        encoding::string::encode(1, channel, buf);
+        encoding::message::encode(2, result, buf);
+    }
+}
+
+fn subs_len(field: u32, subs: &BTreeMap<String, SubscribeResult>) -> usize {
+    let entry = |(channel, result)| {
+        let entry = entry_len(channel, result);
+        encoding::key_len(field).saturating_add(prost::length_delimiter_len(entry)).saturating_add(entry)
+    };
+    subs.iter().map(entry).fold(0, usize::saturating_add)
 }
 
 fn entry_len(channel: &String, result: &SubscribeResult) -> usize {

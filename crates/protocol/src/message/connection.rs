@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{SubscribeRequest, SubscribeResult};
+use super::SubscribeRequest;
 
 /// The first command of a connection.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -29,34 +29,6 @@ pub struct ConnectRequest {
     pub dict: String,
     #[prost(string, tag = "9")]
     pub profile: String,
-}
-
-/// The connect push of unidirectional transports. Not sent yet; before it is, `subs` must be written as in
-/// [`ConnectResult`](super::ConnectResult).
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Connect {
-    #[prost(string, tag = "1")]
-    pub client: String,
-    #[prost(string, tag = "2")]
-    pub version: String,
-    #[prost(bytes = "bytes", tag = "3")]
-    pub data: Bytes,
-    #[prost(btree_map = "string, message", tag = "4")]
-    pub subs: BTreeMap<String, SubscribeResult>,
-    #[prost(bool, tag = "5")]
-    pub expires: bool,
-    #[prost(uint32, tag = "6")]
-    pub ttl: u32,
-    #[prost(uint32, tag = "7")]
-    pub ping: u32,
-    #[prost(bool, tag = "8")]
-    pub pong: bool,
-    #[prost(string, tag = "9")]
-    pub session: String,
-    #[prost(string, tag = "10")]
-    pub node: String,
-    #[prost(int64, tag = "11")]
-    pub time: i64,
 }
 
 /// `DisconnectPush` of the schema.

@@ -1,7 +1,7 @@
 //! Every message of the protocol.
 //!
 //! Here the envelope: commands, replies, errors and pushes. `connection`, `subscription`, `data`: what they carry.
-//! `publication` and `connect_result`: the two whose protobuf form is written by hand.
+//! `publication` and `connect_result`: those whose protobuf form is written by hand.
 //!
 //! Field numbers and names are those of `schema/client.proto`; a test holds the two against each other. Zero values
 //! and empty bytes mean "absent", as in proto3. Payload fields are [`Bytes`](bytes::Bytes) and are never interpreted
@@ -16,7 +16,7 @@ mod data;
 mod publication;
 mod subscription;
 
-pub use connect_result::ConnectResult;
+pub use connect_result::{Connect, ConnectResult};
 pub use connection::*;
 pub use data::*;
 pub use publication::Publication;

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use tidewire_protocol::frame::{append_join, append_publication, append_reply};
 use tidewire_protocol::{
-    ClientInfo, ConnectResult, EncodeError, Encoding, Error, ErrorCode, HistoryResult, PresenceResult,
-    PresenceStatsResult, Publication, PublishResult, Reply, RpcResult, SubscribeResult, payload,
+    ClientInfo, Connect, ConnectResult, EncodeError, Encoding, Error, ErrorCode, HistoryResult,
+    PresenceResult, PresenceStatsResult, Publication, PublishResult, Push, Reply, RpcResult, SubscribeResult,
+    payload,
 };
 
 fn json(reply: &Reply) -> String {
@@ -54,6 +55,16 @@ fn a_server_side_subscription_without_history_is_written_with_its_empty_result()
     append_reply(Encoding::Protobuf, &reply, &mut out).unwrap();
     // Length, id 1; connect: an entry of subs, "c" and a message of no bytes.
     assert_eq!(out, [11, 8, 1, 0x2a, 7, 0x32, 5, 0x0a, 1, b'c', 0x12, 0]);
+
+    // The same in the push that unidirectional clients get instead.
+    let subs = [("c".to_owned(), SubscribeResult::default())].into();
+    let push = Push { connect: Some(Box::new(Connect { subs, ..Connect::default() })), ..Push::default() };
+    let reply = Reply { push: Some(Box::new(push)), ..Reply::default() };
+    assert_eq!(json(&reply), r#"{"push":{"connect":{"subs":{"c":{}}}}}"#);
+    let mut out = Vec::new();
+    append_reply(Encoding::Protobuf, &reply, &mut out).unwrap();
+    // Length; push: connect: as above, as field 4.
+    assert_eq!(out, [11, 0x22, 9, 0x52, 7, 0x22, 5, 0x0a, 1, b'c', 0x12, 0]);
 }
 
 #[test]

@@ -101,10 +101,10 @@ fn bad_p1_p2_a_filter_deeper_than_64_levels_or_of_more_than_1024_nodes_is_answer
     {
         assert_eq!(answer(encoding, frame), refused, "{encoding:?}");
     }
-    // The deepest that fits a command: 107 where the reader does not recurse, 3501 where it stops before it does.
-    let answers: Vec<_> =
-        filter_chain(3_000).into_iter().map(|(encoding, frame)| answer(encoding, frame)).collect();
-    assert_eq!(answers, [refused, Answer::BadRequest]);
+    // The deepest and the widest that fit a command.
+    for (encoding, frame) in [filter_chain(3_000), filter_fan(20_000)].concat() {
+        assert_eq!(answer(encoding, frame), refused, "{encoding:?}");
+    }
 }
 
 #[test]
@@ -118,6 +118,30 @@ fn bad_p1_p2_filters_of_a_connect_count_together() {
         (0..5_u8).flat_map(|n| field(3, &[field(1, &[b'a' + n]), field(2, &filter)].concat())).collect();
     let frame = message(&[vec![8, 4], field(4, &subs)].concat());
     assert_eq!(answer(Encoding::Protobuf, frame), Answer::Refused(4, ErrorCode::BadRequest));
+}
+
+#[test]
+fn bad_p1_p2_more_items_or_keys_than_any_client_sends() {
+    for (what, items) in [("untrack", 8_192), ("track", 8_192), ("subs", 1_024), ("headers", 1_024)] {
+        for (encoding, frame) in many(what, items) {
+            assert!(matches!(answer(encoding, frame), Answer::Accepted(_)), "{encoding:?} {what}");
+        }
+        for (encoding, frame) in many(what, items + 1) {
+            assert_eq!(answer(encoding, frame), Answer::BadRequest, "{encoding:?} {what}");
+        }
+    }
+    // Spread over several lists they count together.
+    let half = |item: &str| vec![item; 4_097].join(",");
+    let json =
+        format!(r#"{{"id":1,"sub_refresh":{{"untrack":[{}],"track":[{}]}}}}"#, half("\"\""), half("{}"));
+    assert_eq!(answer(Encoding::Json, json), Answer::BadRequest);
+    let track = field(4, &field(2, &[]).repeat(4_096));
+    let frame = message(&[vec![8, 1], field(15, &track.repeat(2))].concat());
+    assert_eq!(answer(Encoding::Protobuf, frame), Answer::BadRequest);
+    // Groups hide nothing: what is in one is stepped over.
+    let group = [vec![0xF3, 6], field(4, &field(3, &[]).repeat(2_000)), vec![0xF4, 6]].concat();
+    let frame = message(&[vec![8, 1], group, field(6, &field(1, b"c"))].concat());
+    assert!(matches!(answer(Encoding::Protobuf, frame), Answer::Accepted(_)));
 }
 
 #[test]
@@ -200,6 +224,25 @@ fn filter_fan(nodes: usize) -> Vec<(Encoding, Vec<u8>)> {
     let json = format!(r#"{{"subscribe":{{"tf":{{"nodes":[{leaves}]}},"channel":"c"}},"id":3}}"#);
     let filter = field(6, &[]).repeat(nodes - 1);
     vec![(Encoding::Json, json.into_bytes()), (Encoding::Protobuf, subscribe_with(&filter))]
+}
+
+/// A command with a list or map of `n` entries, each as short as can be.
+fn many(what: &str, n: usize) -> Vec<(Encoding, Vec<u8>)> {
+    let list = |item: &str| vec![item; n].join(",");
+    let map = |value: &str| (0..n).map(|n| format!(r#""{n:x}":{value}"#)).collect::<Vec<_>>().join(",");
+    let entries = |number| -> Vec<u8> {
+        (0..n).flat_map(|n| field(number, &field(1, format!("{n:x}").as_bytes()))).collect()
+    };
+    let (json, body) = match what {
+        "untrack" => {
+            (format!(r#""sub_refresh":{{"untrack":[{}]}}"#, list("\"\"")), (15, field(5, &[]).repeat(n)))
+        }
+        "track" => (format!(r#""sub_refresh":{{"track":[{}]}}"#, list("{}")), (15, field(4, &[]).repeat(n))),
+        "subs" => (format!(r#""connect":{{"subs":{{{}}}}}"#, map("{}")), (4, entries(3))),
+        _ => (format!(r#""connect":{{"headers":{{{}}}}}"#, map("\"\"")), (4, entries(6))),
+    };
+    let protobuf = message(&[vec![8, 1], field(body.0, &body.1)].concat());
+    vec![(Encoding::Json, format!(r#"{{"id":1,{json}}}"#).into_bytes()), (Encoding::Protobuf, protobuf)]
 }
 
 fn subscribe_with(filter: &[u8]) -> Vec<u8> {
