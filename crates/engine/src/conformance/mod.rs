@@ -24,29 +24,40 @@ pub mod publishing;
 pub mod random;
 mod recorder;
 
+use futures_util::StreamExt;
+
 pub use bench::{Advance, Bench, Subject};
 pub use recorder::{Announced, Recorder};
 
-/// Runs every case, one after the other, each on an engine of its own. `make` gives an engine without anything in it.
+/// Runs every case, a few at once, each on an engine of its own. `make` gives an engine without anything in it.
 ///
-/// Prefer the tests that `conformance!(tests: make)` writes: each failure has a name there.
+/// For engines whose servers take too long to start for each case: `conformance!(tests: make)` writes a test for each.
 ///
 /// # Panics
-/// At the first case that fails.
+/// At the first case that fails, with its name.
 pub async fn run<F, Fut>(make: F)
 where
-    F: Fn() -> Fut,
-    Fut: Future<Output = Subject>,
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Subject> + Send + 'static,
 {
-    crate::conformance!(run: make);
+    let make = std::sync::Arc::new(make);
+    let mut cases: Vec<(&str, crate::BoxFuture<'static, ()>)> = Vec::new();
+    crate::conformance!(run: make, cases);
+    let each = cases.into_iter().map(|(name, case)| async move {
+        if let Err(error) = tokio::spawn(case).await {
+            panic!("{name}: {error}");
+        }
+    });
+    // Most of them wait most of the time.
+    futures_util::stream::iter(each).for_each_concurrent(8, |case| case).await;
 }
 
 /// The list of cases. `tests: path` writes a `#[tokio::test]` for each; `path` names an `async fn() -> Subject`. `run:
-/// make` awaits them one by one.
+/// make, cases` adds each, with its name, to a vector.
 #[macro_export]
 macro_rules! conformance {
     (tests: $make:path) => { $crate::conformance! { @cases @tests $make } };
-    (run: $make:ident) => { $crate::conformance! { @cases @run $make } };
+    (run: $make:ident, $cases:ident) => { $crate::conformance! { @cases @run $make $cases } };
     (@cases $($then:tt)*) => { $crate::conformance! { $($then)* =>
         publishing: [
             inv_d1_offsets_start_at_one_and_rise_by_one_within_one_epoch,
@@ -107,7 +118,10 @@ macro_rules! conformance {
             $crate::conformance::$module::$case($crate::conformance::Bench::new($make().await)).await;
         }
     )*)* };
-    (@run $make:ident => $($module:ident: [$($case:ident,)*],)*) => { $($(
-        $crate::conformance::$module::$case($crate::conformance::Bench::new($make().await)).await;
+    (@run $make:ident $cases:ident => $($module:ident: [$($case:ident,)*],)*) => { $($(
+        let make = std::sync::Arc::clone(&$make);
+        $cases.push((stringify!($case), Box::pin(async move {
+            $crate::conformance::$module::$case($crate::conformance::Bench::new(make().await)).await;
+        })));
     )*)* };
 }

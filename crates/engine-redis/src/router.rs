@@ -1,0 +1,133 @@
+//! Which server a channel lives on.
+
+use std::sync::Arc;
+
+use tidewire_protocol::ChannelName;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+use crate::keys::Keys;
+use crate::link::{Again, Link, Way};
+use crate::pubsub::{Ear, PubSub};
+use crate::resp::{Command, Value};
+use crate::sharding;
+
+/// Servers by channel. Targets are numbers: of a server, or of a part of a cluster.
+pub(crate) enum Router {
+    /// Independent servers share the channels.
+    Servers(Vec<Node>),
+    /// A cluster.
+    Cluster(Arc<Cluster>),
+}
+
+/// Both connections to one server.
+pub(crate) struct Node {
+    pub(crate) link: Link,
+    pub(crate) pubsub: PubSub,
+}
+
+// === impl Router ===
+
+impl Router {
+    pub(crate) fn target(&self, keys: &Keys, channel: &str) -> u16 {
+        match self {
+            Self::Servers(nodes) => sharding::shard_of(channel, nodes.len()) as u16,
+            Self::Cluster(_) => keys.partition(channel).unwrap_or(0),
+        }
+    }
+
+    /// How many targets there are.
+    pub(crate) fn targets(&self) -> u16 {
+        match self {
+            Self::Servers(nodes) => nodes.len() as u16,
+            Self::Cluster(cluster) => cluster.partitions(),
+        }
+    }
+
+    pub(crate) async fn call(
+        &self,
+        target: u16,
+        command: &Command,
+        again: Again,
+        deadline: Instant,
+    ) -> Result<Value> {
+        match self {
+            Self::Servers(nodes) => match nodes.get(usize::from(target)) {
+                Some(node) => node.link.call(command, again, deadline).await,
+                None => Err(Error::protocol("no such server")),
+            },
+            Self::Cluster(cluster) => cluster.call(target, command, again, deadline).await,
+        }
+    }
+
+    /// Wishes announcements of channels, or none.
+    pub(crate) fn wish(
+        &self,
+        keys: &Keys,
+        channels: &[ChannelName],
+        wanted: bool,
+    ) -> Vec<oneshot::Receiver<Result<()>>> {
+        match self {
+            Self::Servers(nodes) => {
+                let wish = |channel: &ChannelName| {
+                    nodes[sharding::shard_of(channel, nodes.len())].pubsub.wish(channel, wanted)
+                };
+                channels.iter().map(wish).collect()
+            }
+            Self::Cluster(cluster) => {
+                channels.iter().map(|channel| cluster.wish(keys, channel, wanted)).collect()
+            }
+        }
+    }
+
+    /// Why not all of it can be used right now.
+    pub(crate) fn down(&self) -> Option<Error> {
+        match self {
+            Self::Servers(nodes) => nodes.iter().find_map(Node::down),
+            Self::Cluster(cluster) => cluster.down(),
+        }
+    }
+
+    /// Asks every server for a sign of life.
+    pub(crate) async fn ping(&self, deadline: Instant) -> Result<()> {
+        match self {
+            Self::Servers(nodes) => {
+                let pings = nodes.iter().map(|node| node.ping(deadline));
+                futures_util::future::try_join_all(pings).await.map(drop)
+            }
+            Self::Cluster(cluster) => cluster.ping(deadline).await,
+        }
+    }
+
+    /// Channels this node has subscribed.
+    pub(crate) fn channels(&self) -> usize {
+        match self {
+            Self::Servers(nodes) => nodes.iter().map(|node| node.pubsub.channels()).sum(),
+            Self::Cluster(cluster) => cluster.channels(),
+        }
+    }
+}
+
+// === impl Node ===
+
+impl Node {
+    pub(crate) fn start(way: Way, ear: Ear) -> Self {
+        Self { link: Link::start(way.clone()), pubsub: PubSub::start(way, ear) }
+    }
+
+    pub(crate) fn down(&self) -> Option<Error> {
+        self.link.connection().err().or_else(|| self.pubsub.down())
+    }
+
+    pub(crate) async fn ping(&self, deadline: Instant) -> Result<()> {
+        self.link.call(&Command::words(&["PING"]), Again::Harmless, deadline).await.map(drop)
+    }
+
+    /// Ends both connections, whoever still holds the node.
+    pub(crate) fn stop(&self) {
+        self.link.stop();
+        self.pubsub.stop();
+    }
+}

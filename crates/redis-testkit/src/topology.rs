@@ -1,0 +1,119 @@
+//! Servers that know each other.
+
+use crate::server::free_port;
+use crate::{Answer, Flavour, Server, Start};
+
+/// A primary, its replicas, and Sentinels that watch them.
+pub struct Replicated {
+    /// The first is the primary, as long as nothing happened.
+    pub servers: Vec<Server>,
+    /// The Sentinels.
+    pub sentinels: Vec<Server>,
+}
+
+/// A Redis Cluster.
+pub struct Cluster {
+    /// The first half began as primaries, the second half as their replicas, in the same order.
+    pub servers: Vec<Server>,
+}
+
+/// What Sentinels call the primary.
+const NAME: &str = "primary";
+
+// === impl Replicated ===
+
+impl Replicated {
+    /// Starts a primary with so many replicas and one Sentinel, and waits until all know each other.
+    pub fn start(flavour: Flavour, replicas: usize) -> Self {
+        let quick = ["--repl-diskless-sync-delay", "0"];
+        let primary = Start::new(flavour).with(&quick).run();
+        let port = primary.port().to_string();
+        let replica = |_| Start::new(flavour).with(&quick).with(&["--replicaof", "127.0.0.1", &port]).run();
+        let mut servers = vec![primary];
+        servers.extend((0..replicas).map(replica));
+        for server in &servers[1..] {
+            server.wait_for(&["INFO", "replication"], |info| info.info("master_link_status") == "up");
+        }
+        let lines = [
+            format!("sentinel monitor {NAME} 127.0.0.1 {port} 1"),
+            format!("sentinel down-after-milliseconds {NAME} 500"),
+            format!("sentinel failover-timeout {NAME} 3000"),
+        ];
+        let sentinel = Start::sentinel(flavour, &lines).run();
+        let known = replicas.to_string();
+        sentinel.wait_for(&["INFO", "sentinel"], |info| {
+            info.text().contains(&format!("status=ok,address=127.0.0.1:{port},slaves={known},"))
+        });
+        Self { servers, sentinels: vec![sentinel] }
+    }
+
+    /// What the Sentinels call the primary.
+    pub fn name(&self) -> &'static str {
+        NAME
+    }
+
+    /// Which of the servers the Sentinels take for the primary.
+    pub fn primary(&self) -> usize {
+        let answer = self.sentinels[0].ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
+        let Answer::List(parts) = answer else { panic!("{answer:?}") };
+        let port = parts[1].text();
+        self.servers.iter().position(|server| server.port().to_string() == port).unwrap()
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Starts so many primaries with one replica each, and waits until the cluster serves all slots.
+    pub fn start(flavour: Flavour, primaries: usize) -> Self {
+        let server = |_| {
+            let bus = free_port().to_string();
+            let options = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-node-timeout",
+                "1000",
+                "--repl-diskless-sync-delay",
+                "0",
+                "--cluster-allow-replica-migration",
+                "no",
+            ];
+            Start::new(flavour).with(&options).run()
+        };
+        let servers: Vec<Server> = (0..2 * primaries).map(server).collect();
+        for (at, server) in servers.iter().enumerate() {
+            let known = server.ask(&["CONFIG", "GET", "cluster-port"]);
+            let Answer::List(bus) = known else { panic!("{known:?}") };
+            for other in servers.iter().filter(|other| other.port() != server.port()).take(1) {
+                other.ask(&["CLUSTER", "MEET", "127.0.0.1", &server.port().to_string(), bus[1].text()]);
+            }
+            if at < primaries {
+                let slots = 16_384;
+                let (from, to) = (slots * at / primaries, slots * (at + 1) / primaries - 1);
+                server.ask(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]);
+                server.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
+            }
+        }
+        let size = servers.len().to_string();
+        for server in &servers {
+            server.wait_for(&["CLUSTER", "INFO"], |info| info.info("cluster_known_nodes") == size);
+        }
+        for (primary, replica) in servers[..primaries].iter().zip(&servers[primaries..]) {
+            let id = primary.ask(&["CLUSTER", "MYID"]);
+            replica.wait_for(&["CLUSTER", "REPLICATE", id.text()], |answer| {
+                *answer == Answer::Text("OK".into())
+            });
+        }
+        for replica in &servers[primaries..] {
+            replica.wait_for(&["INFO", "replication"], |info| {
+                info.info("role") == "slave" && info.info("master_link_status") == "up"
+            });
+        }
+        for server in &servers {
+            server.wait_for(&["CLUSTER", "INFO"], |info| info.info("cluster_state") == "ok");
+        }
+        Self { servers }
+    }
+}
