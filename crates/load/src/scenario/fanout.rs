@@ -141,7 +141,7 @@ fn deliver(
     let (publisher, start) = publish.start(clients, &mut run, load)?;
     let from = start - run.start;
     run.judge.set_window(from + warm_up, from + load.during);
-    let published = until_published(&mut run, publisher, start, load.during, |_| {})?;
+    let published = until_published(&mut run, publisher, start, load.during, |_| false)?;
     run.live(Instant::now() + super::DRAIN, |run| run.judge.seen().deliveries >= run.judge.seen().expected)?;
     let ended = run.moment()?;
     let bytes = run.fleet.tally().bytes - bytes_before;

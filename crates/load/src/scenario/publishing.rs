@@ -137,7 +137,8 @@ impl PublishArgs {
 
 // === while publishing ===
 
-/// Lets the run live until the publisher has ended. `meanwhile` is called now and then.
+/// Lets the run live until the publisher has ended. `meanwhile` is called now and then; once it returns true, what has been
+/// published is enough.
 ///
 /// # Errors
 /// The publisher could not publish at all.
@@ -146,13 +147,17 @@ pub fn until_published(
     publisher: Publisher,
     start: Instant,
     during: Duration,
-    mut meanwhile: impl FnMut(&mut Run),
+    mut meanwhile: impl FnMut(&mut Run) -> bool,
 ) -> anyhow::Result<Published> {
     run.progress.begin("publishing", during.as_secs());
     let mut overdue = Some(start + during + OVERDUE);
+    let mut is_enough = false;
     while !publisher.is_finished() {
         run.live(Instant::now() + super::GLANCE, |_| false)?;
-        meanwhile(run);
+        if !is_enough && meanwhile(run) {
+            is_enough = true;
+            publisher.stop();
+        }
         if overdue.is_some_and(|at| Instant::now() >= at) {
             publisher.stop();
             overdue = None;
@@ -160,7 +165,9 @@ pub fn until_published(
         let (position, deliveries) = (start.elapsed().as_secs(), run.judge.seen().deliveries);
         run.progress.show(position, || format!("{deliveries} deliveries"));
     }
-    publisher.join()
+    let published = publisher.join()?;
+    let skipped = if is_enough { 0 } else { published.skipped };
+    Ok(Published { skipped, ..published })
 }
 
 /// Adds how publishing went.

@@ -67,7 +67,10 @@ pub fn run(args: &RecoveryArgs, quiet: bool) -> anyhow::Result<Outcome> {
     let (publisher, start) = args.publish.start(&args.clients, &mut run, load)?;
     let mut cuts = Cuts::new(&args.clients, start, args.cut_every);
     let until = start + args.duration;
-    let published = until_published(&mut run, publisher, start, args.duration, |run| cuts.make(run, until))?;
+    let published = until_published(&mut run, publisher, start, args.duration, |run| {
+        cuts.make(run, until);
+        false
+    })?;
 
     let heads = args.publish.heads(&args.clients, &mut run)?;
     run.progress.begin("recovering", args.clients.connections);

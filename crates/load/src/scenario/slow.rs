@@ -1,7 +1,8 @@
 //! Clients that stop reading: what the others notice of it, and when the server cuts each of them.
 //!
-//! The clients that stop have as little kernel memory as the system allows, so that what the server does comes first. A
-//! client that does not read cannot see that it was cut: the API tells how many clients are there.
+//! What the server does about a client counts from when the kernel keeps no more for it. A socket that was read for a while
+//! may keep megabytes. So the slow clients come back on new sockets right before they stop, with as little kernel memory as
+//! the system allows. A client that does not read cannot see that it was cut: the API tells how many clients are there.
 
 mod watch;
 
@@ -13,6 +14,7 @@ use clap::Args;
 use super::Run;
 use super::publishing::{Load, PublishArgs, tell_published, until_published};
 use crate::cli::{ClientArgs, duration};
+use crate::fleet::Backoff;
 use crate::outcome::Outcome;
 use crate::stats::Latency;
 use watch::Watch;
@@ -20,15 +22,18 @@ use watch::Watch;
 /// Time at the start that is not measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// Within which the slow clients are to be back.
+const TURNOVER: Duration = Duration::from_secs(30);
+
 /// How long a cut may take to show once its client reads again.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Lets a share of the clients stop reading while something is published.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-At first all clients read; then the slow ones stop. The latency of the others is told for both times, the second from the
-stop to the last cut. Cuts are counted from the stop, so they hold the time in which what nobody reads fills the kernel's
-buffers, some 50 KB for each client: large payloads make that short.
+At first all clients read; then the slow ones come back on new sockets and stop. The latency of the others is told for both
+times, the second from the stop to the last cut. Cuts are counted from the stop, so they hold the time in which what nobody
+reads fills the kernel's buffers, some 50 KB for each client: large payloads make that short.
 
 Examples:
   tidewire-load slow -n 5000 --slow-share 1 --channel room:1 --publish-rate 10 --payload 2048
@@ -69,7 +74,6 @@ pub fn run(args: &SlowArgs, quiet: bool) -> anyhow::Result<Outcome> {
     ensure!(slow < all, "{slow} of {all} clients are slow; nobody is left to be measured");
     let healthy = all - slow;
     let mut run = Run::new(&args.clients, false, None, true, quiet)?;
-    run.fleet.expect_slow(healthy);
     let ramp = run.ramp()?;
     let mut outcome = Outcome::new("slow");
     ramp.tell(&run, &mut outcome);
@@ -78,27 +82,16 @@ pub fn run(args: &SlowArgs, quiet: bool) -> anyhow::Result<Outcome> {
     run.judge.time_below(healthy);
 
     let begun = run.moment()?;
-    let load = Load { rate: Some((args.publish_rate, 1)), during: WARM_UP + args.before + args.cut_within };
+    let during = WARM_UP + args.before + TURNOVER + args.cut_within;
+    let load = Load { rate: Some((args.publish_rate, 1)), during };
     let watch = Watch::start(args.publish.api.options(args.clients.allow_remote)?)?;
     let (publisher, start) = args.publish.start(&args.clients, &mut run, load)?;
-    let (from, stop_at) = (start - run.start, start + WARM_UP + args.before);
-    run.judge.set_window(from + WARM_UP, stop_at - run.start);
-    run.judge.set_later_window(stop_at - run.start, from + load.during);
-    let mut stopped = None;
-    let mut is_over = false;
-    let published = until_published(&mut run, publisher, start, load.during, |run| {
-        let now = Instant::now();
-        if stopped.is_none() && now >= stop_at {
-            (healthy..all).for_each(|client| run.fleet.stop_reading(client));
-            stopped = Some((now, watch.clients()));
-        }
-        if let (Some((_, before)), false) = (stopped, is_over)
-            && watch.clients() + slow as u64 <= before
-        {
-            is_over = true;
-            run.judge.set_later_window(stop_at - run.start, now - run.start);
-        }
-    })?;
+    let (from, until) = (start - run.start, start + WARM_UP + args.before);
+    run.judge.set_window(from + WARM_UP, until - run.start);
+    let (clients, within) = (watch.clients(), args.cut_within);
+    let mut stop = Stop { healthy, all, clients, within, stage: Stage::AllRead { until } };
+    let published =
+        until_published(&mut run, publisher, start, load.during, |run| stop.step(run, watch.clients()))?;
     let ended = run.moment()?;
     let seen_by_api = watch.finish()?;
     run.fleet.resume_reading(&mut run.judge);
@@ -113,8 +106,10 @@ pub fn run(args: &SlowArgs, quiet: bool) -> anyhow::Result<Outcome> {
     outcome.times("latency_beside", "the same, beside the slow ones", beside);
     let p99 = |latency: &Latency| latency.quantile(0.99).as_secs_f64();
     outcome.number("p99_growth", "p99 beside over p99 before", p99(beside) / p99(before).max(1e-9), "");
-    let (stopped, clients_before) = stopped.unwrap_or((stop_at, 0));
-    let cuts = watch::cuts(&seen_by_api, stopped, clients_before, slow);
+    let cuts = match stop.stopped() {
+        Some(at) => watch::cuts(&seen_by_api, at, stop.clients, slow),
+        None => Latency::default(),
+    };
     outcome.times("cut", "from stopping to read to being cut", &cuts);
     let (left, lost) = (
         |clients: std::ops::Range<usize>| clients.filter(|&client| run.fleet.is_live(client)).count(),
@@ -128,6 +123,9 @@ pub fn run(args: &SlowArgs, quiet: bool) -> anyhow::Result<Outcome> {
         outcome.number("server_cores", "cores the server used", cores, "");
     }
     outcome.number("tool_cores", "cores this tool used", ended.tool_share_since(&begun), "");
+    if stop.stopped().is_none() {
+        outcome.shortfall(format!("the slow clients did not come back within {TURNOVER:?}"));
+    }
     let in_time = cuts.count() as usize;
     if in_time < slow {
         let within = args.cut_within;
@@ -140,4 +138,64 @@ pub fn run(args: &SlowArgs, quiet: bool) -> anyhow::Result<Outcome> {
     let (_, report) = run.judge.finish(Vec::new());
     outcome.judged(report);
     Ok(outcome)
+}
+
+/// How far the slow clients are.
+struct Stop {
+    healthy: usize,
+    all: usize,
+    /// Clients on the server while all are there.
+    clients: u64,
+    /// How long to wait for the last cut.
+    within: Duration,
+    stage: Stage,
+}
+
+enum Stage {
+    AllRead { until: Instant },
+    ComingBack,
+    Stuck { since: Instant },
+    Over { since: Instant },
+}
+
+// === impl Stop ===
+
+impl Stop {
+    /// Does what is to be done now; `clients` are on the server. Whether that was all.
+    fn step(&mut self, run: &mut Run, clients: u64) -> bool {
+        let now = Instant::now();
+        match self.stage {
+            Stage::AllRead { until } if now >= until => {
+                run.fleet.expect_slow(self.healthy);
+                let at_once = Duration::from_millis(1);
+                run.fleet.set_backoff(Some(Backoff { min: at_once, max: at_once }));
+                (self.healthy..self.all).for_each(|client| run.fleet.cut(client, &mut run.judge));
+                self.stage = Stage::ComingBack;
+            }
+            Stage::ComingBack if run.fleet.live() == self.all && clients >= self.clients => {
+                run.fleet.set_backoff(None);
+                (self.healthy..self.all).for_each(|client| run.fleet.stop_reading(client));
+                run.judge.set_later_window(now - run.start, Duration::MAX);
+                self.stage = Stage::Stuck { since: now };
+            }
+            Stage::Stuck { since } if clients + (self.all - self.healthy) as u64 <= self.clients => {
+                run.judge.set_later_window(since - run.start, now - run.start);
+                self.stage = Stage::Over { since };
+            }
+            _ => {}
+        }
+        match self.stage {
+            Stage::Over { .. } => true,
+            Stage::Stuck { since } => now >= since + self.within,
+            Stage::AllRead { .. } | Stage::ComingBack => false,
+        }
+    }
+
+    /// When they stopped to read.
+    fn stopped(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Stuck { since } | Stage::Over { since } => Some(since),
+            Stage::AllRead { .. } | Stage::ComingBack => None,
+        }
+    }
 }

@@ -10,7 +10,7 @@ fn slow(server: &Server, channel: &str, more: &[&str]) -> (Option<i32>, Value) {
     let (url, api) = (server.websocket(), server.api());
     let args =
         ["slow", "-n", "20", "--slow-share", "20", "--url", &url, "--api-url", &api, "--channel", channel];
-    let pace = ["--publish-rate", "50", "--payload", "8192", "--before", "1s"];
+    let pace = ["--publish-rate", "50", "--payload", "4096", "--before", "1s"];
     run(&[&args[..], &pace, more].concat())
 }
 

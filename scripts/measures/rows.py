@@ -1,0 +1,326 @@
+"""What is measured: each row with its runs, its figures and their targets."""
+
+import dataclasses
+import enum
+from typing import Callable
+
+from .processes import Bench, Trouble
+
+PAYLOAD_BYTES = 128
+
+
+class Scale(enum.Enum):
+    """The real numbers, or some that only show that everything works."""
+
+    FULL = "full"
+    QUICK = "quick"
+
+    def of(self, full, quick) -> str:
+        return str(full if self is Scale.FULL else quick)
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A number of a row. `target`: what it is held to, as `<=` or `>=` and the number."""
+
+    key: str
+    words: str
+    unit: str = ""
+    target: tuple = None
+
+    def is_met(self, value: float) -> bool:
+        comparison, bound = self.target
+        return value <= bound if comparison == "<=" else value >= bound
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """`run` makes one run and gives a value for each figure's key. `seconds`: about how long it takes."""
+
+    name: str
+    title: str
+    run: Callable
+    figures: tuple
+    runs: int
+    seconds: float
+
+
+# === Connections ===
+
+
+def idle(tls: bool) -> Callable:
+    def run(bench: Bench, scale: Scale) -> dict:
+        words = ["idle", "-n", scale.of(15_000, 150), "--rate", scale.of(1_000 if tls else 2_000, 500)]
+        # A ping to each connection within every 25 s.
+        words += ["--channel", "room:idle", "--hold", scale.of("25s", "1s")]
+        found = bench.load(bench.server(tls), *words)
+        return {
+            "rss": found["rss_per_connection_bytes"],
+            "cpu": found["server_cpu_per_connection_second_us"],
+            "connect": found["server_cpu_per_connect_us"],
+        }
+
+    return run
+
+
+def idle_figures(bytes_max: int, cpu_target: tuple) -> tuple:
+    return (
+        Figure("rss", "server memory (RSS) per connection", "B", ("<=", bytes_max)),
+        Figure("cpu", "server CPU per connection and second", "µs", cpu_target),
+        Figure("connect", "server CPU per authenticated connect, with upgrade and subscribe", "µs"),
+    )
+
+
+def accept(bench: Bench, scale: Scale) -> dict:
+    found = bench.load(bench.server(), "accept", "-n", scale.of(10_000, 200))
+    return {
+        "rate": found["accepts_per_second"],
+        "cpu": found["server_cpu_per_accept_us"],
+        "server_cores": found["server_cores"],
+    }
+
+
+def handshakes(bench: Bench, scale: Scale) -> dict:
+    words = ["accept", "-n", scale.of(5_000, 100)]
+    plain = bench.load(bench.server(), *words)
+    server = bench.server(tls=True)
+    full = bench.load(server, *words, "--no-tls-resumption")
+    resumed = bench.load(server, *words)
+    beyond = lambda found: found["server_cpu_per_accept_us"] - plain["server_cpu_per_accept_us"]  # noqa: E731
+    return {
+        "full_rate": full["accepts_per_second"],
+        "resumed_rate": resumed["accepts_per_second"],
+        "full_cpu": beyond(full),
+        "resumed_cpu": beyond(resumed),
+    }
+
+
+# === Deliveries ===
+
+
+def fan_out_words(clients: str, *words: str) -> list:
+    return ["fanout", "-n", clients, "--rate", "4000", "--channel", "room:all", "--payload", str(PAYLOAD_BYTES), *words]
+
+
+def alone(clients: int, rate: int, seconds: int) -> Callable:
+    """Each message on its own: the next one comes when the one before has long been sent."""
+
+    def run(bench: Bench, scale: Scale) -> dict:
+        words = ["--publish-rate", scale.of(rate, 20), "--duration", scale.of(f"{seconds}s", "1s")]
+        words = fan_out_words(scale.of(clients, 50), *words)
+        found = bench.load(bench.server(), *words, floor=True)
+        return {
+            "share": found["share_of_floor"],
+            "per_cpu": found["deliveries_per_cpu_second"],
+            "floor": found["floor_paced_per_cpu_second"],
+            "missing": found["missing"],
+        }
+
+    return run
+
+
+def coalesced(clients: int, rate: int, burst: int, seconds: int) -> Callable:
+    """Bursts: what is due at once is written at once."""
+
+    def run(bench: Bench, scale: Scale) -> dict:
+        words = ["--publish-rate", scale.of(rate, 200), "--burst", scale.of(burst, 20), "--publishers", "4"]
+        words += ["--duration", scale.of(f"{seconds}s", "1s"), "--pace", scale.of(rate // burst, 20)]
+        found = bench.load(bench.server(), *fan_out_words(scale.of(clients, 50), *words), floor=True)
+        return {
+            "times": found["share_of_floor"],
+            "per_cpu": found["deliveries_per_cpu_second"],
+            "floor": found["floor_paced_per_cpu_second"],
+            "floor_gathered": found["floor_gathered_per_cpu_second"],
+            "missing": found["missing"],
+        }
+
+    return run
+
+
+ALONE = (
+    Figure("share", "deliveries per CPU-second over the floor's", "", (">=", 0.8)),
+    Figure("per_cpu", "deliveries per server-CPU-second", "/s"),
+    Figure("floor", "the floor's, at the same pace", "/s"),
+    Figure("missing", "deliveries missing", "", ("<=", 0)),
+)
+COALESCED = (
+    # "Several times" the floor that flushes each message alone.
+    Figure("times", "deliveries per CPU-second over the floor's, which writes each alone", "", (">=", 3)),
+    Figure("per_cpu", "deliveries per server-CPU-second", "/s"),
+    Figure("floor", "the floor's, at the pace of the bursts", "/s"),
+    Figure("floor_gathered", "the floor's with 16 in a write", "/s"),
+    Figure("missing", "deliveries missing", "", ("<=", 0)),
+)
+
+
+def latency(clients: int, rate: int) -> Callable:
+    """At half the rate at which the server's core would have nothing left, as far as a short fan-out tells."""
+
+    def run(bench: Bench, scale: Scale) -> dict:
+        many = scale.of(clients, 50)
+        words = ["--publish-rate", scale.of(rate, 20), "--duration", scale.of("3s", "1s")]
+        tried = bench.load(bench.server(), *fan_out_words(many, *words))
+        bench.stop_servers()
+        half = tried["deliveries_per_cpu_second"] / int(many) / 2
+        half = f"{min(half, 50) if scale is Scale.QUICK else half:.1f}"
+        words = ["--warm-up", scale.of("2s", "200ms"), "--duration", scale.of("10s", "1s"), "--payload", str(PAYLOAD_BYTES)]
+        words = ["-n", many, "--rate", "4000", "--channel", "room:all", "--publish-rate", half, *words]
+        found = bench.load(bench.server(), "latency", *words)
+        times = found["latency"]
+        return {
+            "rate": float(half) * int(many),
+            "p50": times["p50_us"] / 1e3,
+            "p99": times["p99_us"] / 1e3,
+            "p999": times["p999_us"] / 1e3,
+        }
+
+    return run
+
+
+LATENCY = (
+    Figure("rate", "deliveries per second, half of what saturates the server", "/s"),
+    Figure("p50", "from due to delivered, p50", "ms"),
+    Figure("p99", "p99", "ms", ("<=", 50)),
+    Figure("p999", "p99.9", "ms"),
+)
+
+
+def tls_delivery(bench: Bench, scale: Scale) -> dict:
+    words = ["--publish-rate", scale.of(20, 20), "--duration", scale.of("5s", "1s")]
+    words = fan_out_words(scale.of(1_000, 50), *words)
+    cost = {}
+    for tls in [False, True]:
+        found = bench.load(bench.server(tls), *words)
+        cost[tls] = 1e6 / found["deliveries_per_cpu_second"]
+        bench.stop_servers()
+    return {"plain": cost[False], "tls": cost[True], "ratio": cost[True] / cost[False]}
+
+
+def publish(bench: Bench, scale: Scale) -> dict:
+    words = ["publish", "--channel", "room:nobody", "--publishers", "8", "--duration", scale.of("5s", "1s")]
+    found = bench.load(bench.server(), *words)
+    return {
+        "rate": found["publications_per_second"],
+        "cpu": found["server_cpu_per_request_us"],
+        "p99": found["publish_answer"]["p99_us"] / 1e3,
+    }
+
+
+# === Trouble ===
+
+
+def recovery(bench: Bench, scale: Scale) -> dict:
+    words = ["recovery", "-n", scale.of(5_000, 50), "--channel", "log:1", "--publish-rate", scale.of(5, 20)]
+    words += ["--publishers", "4"]
+    words += ["--cut-every", scale.of("3s", "500ms"), "--duration", scale.of("20s", "2s")]
+    found = bench.load(bench.server(), *words)
+    counts = found["checker"]["counts"]
+    return {
+        "lost": counts["lost"],
+        "duplicated": counts["duplicated"],
+        "reordered": counts["reordered"],
+        "recovered": found["recovered"],
+        "not_recovered": found["not_recovered"],
+        "back": found["back"]["p99_us"] / 1e3,
+    }
+
+
+def restart(bench: Bench, scale: Scale) -> dict:
+    server = bench.server()
+    words = ["restart", "-n", scale.of(15_000, 100), "--rate", scale.of(2_000, 500), "--channel", "log:1"]
+    words += [] if scale is Scale.FULL else ["--reconnect-max", "1s"]
+    tool = bench.start_load(server, *words)
+    try:
+        # It says when all are connected.
+        told = tool.stderr.readline()
+        if "restart the server now" not in told:
+            raise Trouble(told + tool.stderr.read())
+        server.restart()
+        found = bench.finish_load(tool)
+    finally:
+        tool.kill()
+        tool.wait()
+    return {
+        "last": found["last_back_s"],
+        "p50": found["away"]["p50_us"] / 1e6,
+        "p99": found["away"]["p99_us"] / 1e6,
+        "failed": found["attempts_failed"],
+    }
+
+
+def slow(share: int) -> Callable:
+    def run(bench: Bench, scale: Scale) -> dict:
+        words = ["slow", "-n", scale.of(5_000, 50), "--rate", "4000", "--slow-share", scale.of(share, share), "--channel", "room:all"]
+        words += ["--publish-rate", scale.of(10, 20), "--payload", "4096"]
+        words += ["--publishers", "4", "--before", scale.of("8s", "1s"), "--cut-within", scale.of("5s", "4s")]
+        found = bench.load(bench.server(), *words)
+        return {
+            "growth": found["p99_growth"],
+            "before": found["latency_before"]["p99_us"] / 1e3,
+            "beside": found["latency_beside"]["p99_us"] / 1e3,
+            "cut": found["cut"]["max_us"] / 1e6,
+            "left": found["slow"] - found["cuts"],
+        }
+
+    return run
+
+
+def slow_figures(growth: float) -> tuple:
+    return (
+        Figure("growth", "p99 of the others over p99 before", "", ("<=", growth)),
+        Figure("before", "p99 while all read", "ms"),
+        Figure("beside", "p99 of the others beside the slow ones", "ms"),
+        Figure("cut", "from stopping to read to being cut, the last one", "s", ("<=", 2)),
+        Figure("left", "slow clients that were not cut", "", ("<=", 0)),
+    )
+
+
+# === All of them ===
+
+ROWS = (
+    Row("idle-plain", "Idle, 15 000 connections", idle(False), idle_figures(1_500, ("<=", 0.5)), 2, 42),
+    Row("idle-tls", "Idle with TLS, 15 000 connections", idle(True), idle_figures(6_000, None), 2, 52),
+    Row("accept", "Taking in 10 000 authenticated clients", accept, (
+        Figure("rate", "clients taken in per second", "/s"),
+        Figure("cpu", "server CPU for each", "µs"),
+        Figure("server_cores", "cores the server used meanwhile"),
+    ), 5, 6),
+    Row("tls-handshakes", "TLS handshakes, taking in 5 000 clients", handshakes, (
+        Figure("full_rate", "clients per second, full handshakes", "/s"),
+        Figure("resumed_rate", "clients per second, resumed sessions", "/s"),
+        Figure("full_cpu", "server CPU of a full handshake, beyond plain", "µs"),
+        Figure("resumed_cpu", "server CPU of a resumed one, beyond plain", "µs"),
+    ), 3, 14),
+    Row("fanout-1000", "Fan-out to 1 000, each flushed alone", alone(1_000, 40, 5), ALONE, 5, 17),
+    Row("fanout-10000", "Fan-out to 10 000, each flushed alone", alone(10_000, 4, 6), ALONE, 3, 26),
+    Row("coalesced-1000", "Fan-out to 1 000, bursts of 100", coalesced(1_000, 1_000, 100, 5), COALESCED, 3, 13),
+    Row("coalesced-10000", "Fan-out to 10 000, bursts of 100", coalesced(10_000, 100, 100, 6), COALESCED, 2, 22),
+    Row("latency-1000", "Latency at half saturation, 1 000 subscribers", latency(1_000, 40), LATENCY, 3, 20),
+    Row("latency-10000", "Latency at half saturation, 10 000 subscribers", latency(10_000, 4), LATENCY, 2, 28),
+    Row("tls-delivery", "Fan-out to 1 000 with TLS beside plain", tls_delivery, (
+        Figure("plain", "server CPU per delivery, plain", "µs"),
+        Figure("tls", "the same with TLS", "µs"),
+        Figure("ratio", "TLS over plain"),
+    ), 3, 15),
+    Row("publish", "Publish API, 8 publishers, nobody subscribed", publish, (
+        Figure("rate", "requests per second", "/s"),
+        Figure("cpu", "server CPU per request", "µs"),
+        Figure("p99", "answer, p99", "ms"),
+    ), 5, 6),
+    Row("recovery", "5 000 clients cut every 3 s", recovery, (
+        Figure("lost", "publications lost", "", ("<=", 0)),
+        Figure("duplicated", "duplicated", "", ("<=", 0)),
+        Figure("reordered", "reordered", "", ("<=", 0)),
+        Figure("recovered", "recoveries that brought everything"),
+        Figure("not_recovered", "recoveries refused"),
+        Figure("back", "from cut to subscribed again, p99, with the client's wait", "ms"),
+    ), 2, 32),
+    Row("restart", "Server killed and restarted under 15 000 clients", restart, (
+        Figure("last", "until the last one is back", "s"),
+        Figure("p50", "time a client was away, p50", "s"),
+        Figure("p99", "p99", "s"),
+        Figure("failed", "attempts that failed"),
+    ), 2, 40),
+    Row("slow-1", "1 % of 5 000 clients stop reading", slow(1), slow_figures(1.10), 2, 22),
+    Row("slow-10", "10 % of 5 000 clients stop reading", slow(10), slow_figures(1.25), 2, 22),
+)
