@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = Router::new().fallback(any(move |request: axum::extract::Request| async move {
         endpoint.upgrade(request).map(Body::from)
     }));
-    let listener = Listener::bind(address, tls, HttpOptions::default()).await?;
+    let listener = Listener::bind(address, tls.map(Into::into), HttpOptions::default()).await?;
     println!("{}", listener.local_addr()?);
     listener.serve(app, CancellationToken::new()).await;
     Ok(())

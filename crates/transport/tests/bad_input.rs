@@ -255,7 +255,7 @@ async fn tls_handshakes_that_do_not_come_are_given_up() {
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let tls = tidewire_transport::serve::tls::server_config(certificate.as_bytes(), key.as_bytes()).unwrap();
     let http = HttpOptions { tls_timeout: Duration::from_millis(200), ..HttpOptions::default() };
-    let server = Server::start(Setup { http, tls: Some(tls), ..Setup::default() }).await;
+    let server = Server::start(Setup { http, tls: Some(tls.into()), ..Setup::default() }).await;
     let mut silent = Raw::new(TcpStream::connect(server.address).await.unwrap());
     let mut plain = Raw::new(TcpStream::connect(server.address).await.unwrap());
     plain.send(UPGRADE).await;

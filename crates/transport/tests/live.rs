@@ -120,7 +120,7 @@ async fn tls_connect(
 #[tokio::test]
 async fn the_same_under_tls() {
     let (tls, connector) = certificate();
-    let server = Server::start(Setup { tls: Some(tls), ..Setup::default() }).await;
+    let server = Server::start(Setup { tls: Some(tls.into()), ..Setup::default() }).await;
     converse(tls_connect(&server, &connector).await).await;
     server.connections_become(0).await;
 }
@@ -128,7 +128,7 @@ async fn the_same_under_tls() {
 #[tokio::test]
 async fn tls_ends_with_its_own_farewell() {
     let (tls, connector) = certificate();
-    let server = Server::start(Setup { tls: Some(tls), ..Setup::default() }).await;
+    let server = Server::start(Setup { tls: Some(tls.into()), ..Setup::default() }).await;
     let mut raw = Raw::new(tls_connect(&server, &connector).await);
     raw.send(UPGRADE).await;
     raw.http_head().await;
@@ -145,7 +145,7 @@ async fn tls_ends_with_its_own_farewell() {
 #[tokio::test]
 async fn a_backlog_under_tls_arrives_whole_and_in_order() {
     let (tls, connector) = certificate();
-    let server = Server::start(Setup { tls: Some(tls), ..Setup::default() }).await;
+    let server = Server::start(Setup { tls: Some(tls.into()), ..Setup::default() }).await;
     let mut raw = Raw::new(tls_connect(&server, &connector).await);
     raw.send(UPGRADE).await;
     raw.http_head().await;
@@ -160,7 +160,7 @@ async fn a_backlog_under_tls_arrives_whole_and_in_order() {
 #[tokio::test]
 async fn requests_come_over_http2_where_tls_agrees_on_it() {
     let (tls, connector) = certificate_and_client_of(&["h2", "http/1.1"]);
-    let server = Server::start(Setup { tls: Some(tls), ..Setup::default() }).await;
+    let server = Server::start(Setup { tls: Some(tls.into()), ..Setup::default() }).await;
     let stream = TokioIo::new(tls_connect(&server, &connector).await);
     let (mut client, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();

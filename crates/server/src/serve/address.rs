@@ -53,16 +53,16 @@ pub(super) async fn bind(listen: &Listen, names: &Names) -> Result<Listener, Sta
 async fn bind_host(host: &str, port: u16, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<Listener> {
     let mut addresses = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await?;
     let address = addresses.next().ok_or_else(|| io::Error::other("the name has no address"))?;
-    Listener::bind(address, tls, HttpOptions::default()).await
+    Listener::bind(address, tls.map(Into::into), HttpOptions::default()).await
 }
 
 async fn bind_everywhere(port: u16, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<Listener> {
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    match Listener::bind(v6, tls.clone(), HttpOptions::default()).await {
+    match Listener::bind(v6, tls.clone().map(Into::into), HttpOptions::default()).await {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
             // A machine without IPv6.
             let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-            Listener::bind(v4, tls, HttpOptions::default()).await
+            Listener::bind(v4, tls.map(Into::into), HttpOptions::default()).await
         }
         bound => bound,
     }

@@ -26,6 +26,7 @@ pub(super) const WAKE: Token = Token(usize::MAX);
 
 /// Bytes one connection may bring in before the others get their turn; also the size of the shared read buffer.
 pub(super) const READ_BYTES_PER_TURN: usize = 64 << 10;
+const _: () = assert!(READ_BYTES_PER_TURN >= crate::tls::READ_BUFFER_BYTES_MIN);
 
 /// Sockets written between two looks at what else is ready.
 const WRITES_PER_SWEEP: usize = 256;
@@ -172,8 +173,11 @@ impl<D: Driven> EventLoop<D> {
         if !upgraded.unread.is_empty() {
             self.take_input(id, &mut upgraded.unread.to_vec());
         }
-        // TLS may hold decrypted input that no edge will tell of.
+        // TLS may hold input that no edge will tell of, and output that nothing else would send.
         self.list_to_read(id);
+        if self.entries.get(id as usize).is_some_and(|entry| entry.socket.holds_output()) {
+            self.list_to_write(id);
+        }
     }
 
     fn read_again(&mut self) {

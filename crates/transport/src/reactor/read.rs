@@ -5,6 +5,7 @@ use std::io;
 use super::driven::Driven;
 use super::end::Farewell;
 use super::event_loop::EventLoop;
+use crate::tls::Received;
 use crate::ws::{Event, Opcode, close_frame, server_frame};
 
 impl<D: Driven> EventLoop<D> {
@@ -14,10 +15,9 @@ impl<D: Driven> EventLoop<D> {
         let mut share = buffer.len();
         while let Some(entry) = self.entries.get_mut(id as usize).filter(|entry| !entry.paused) {
             match entry.socket.read(&mut buffer) {
-                Ok(0) => self.lost(id),
-                Ok(read) => {
-                    let emptied =
-                        read < buffer.len() && entry.socket.short_read_empties() && !entry.read_closed;
+                Ok(Received { bytes: 0, .. }) => self.lost(id),
+                Ok(Received { bytes: read, emptied }) => {
+                    let emptied = emptied && !entry.read_closed;
                     // TLS answers some of what it reads, such as a wish for new keys.
                     if entry.socket.holds_output() {
                         self.list_to_write(id);

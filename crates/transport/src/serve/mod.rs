@@ -2,7 +2,7 @@
 //! are upgraded.
 //!
 //! `accept`: the accept loop, and what it does when the system is out of descriptors. `stream`: a socket that gives up on
-//! slow request heads. `tls`: certificates.
+//! slow request heads. `tls`: certificates and their replacement.
 
 mod accept;
 mod stream;
@@ -23,7 +23,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -31,6 +30,8 @@ use tower_service::Service;
 use self::accept::Acceptor;
 pub use self::stream::HttpStream;
 pub(crate) use self::stream::Transport;
+use self::tls::ServerTls;
+use crate::tls::TlsStream;
 use crate::upgrade::Peer;
 
 /// Bounds of the HTTP layer. Each names the answer a client gets that passes it.
@@ -42,7 +43,7 @@ pub struct HttpOptions {
     pub idle_timeout: Duration,
     /// For the TLS handshake: closed.
     pub tls_timeout: Duration,
-    /// TLS handshakes computed at a time; the others wait.
+    /// TLS handshakes computed at a time; the others wait, as does none for a client that is slow.
     pub tls_handshakes_max: usize,
     /// Request line and headers together: 431.
     pub head_bytes_max: usize,
@@ -72,7 +73,7 @@ const BACKLOG: u32 = 4096;
 #[derive(Debug)]
 pub struct Listener {
     tcp: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<ServerTls>,
     options: HttpOptions,
 }
 
@@ -81,11 +82,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the address cannot be had, most often because something else listens there.
-    pub async fn bind(
-        address: SocketAddr,
-        tls: Option<Arc<rustls::ServerConfig>>,
-        options: HttpOptions,
-    ) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, tls: Option<ServerTls>, options: HttpOptions) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A restarted server must get its port back while old connections are still in TIME_WAIT.
         socket.set_reuseaddr(true)?;
@@ -139,7 +136,7 @@ impl Listener {
 
 /// What all connections of a listener share.
 struct Shared {
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<ServerTls>,
     options: HttpOptions,
     handshakes: Arc<Semaphore>,
     stop: CancellationToken,
@@ -160,33 +157,30 @@ impl Shared {
     {
         // Answers are written whole: waiting for more only delays them. A socket that refuses is about to fail anyway.
         let _ = stream.set_nodelay(true);
-        let Some(config) = self.tls.clone() else {
+        let Some(tls) = &self.tls else {
             return self.http1(Transport::Plain(stream), peer, service).await;
         };
-        let handshake = tokio::time::timeout(self.options.tls_timeout, self.handshake(stream, config));
         let stream = tokio::select! {
             biased;
             () = self.stop.cancelled() => return,
-            done = handshake => match done {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
-                Err(_) => return tracing::debug!(%peer, "TLS handshake took too long"),
+            done = self.handshake(stream, tls) => match done {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tls.count_failed();
+                    return tracing::debug!(%error, %peer, "TLS handshake failed");
+                }
             },
         };
-        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        tls.count_done(stream.is_resumed());
+        let http2 = stream.alpn_protocol() == Some(b"h2");
         let stream = Transport::Tls(Box::new(stream));
         if http2 { self.http2(stream, peer, service).await } else { self.http1(stream, peer, service).await }
     }
 
-    /// Waits for the client's hello without a place in the queue, so that silent clients do not hold up others.
-    async fn handshake(
-        &self,
-        stream: TcpStream,
-        config: Arc<rustls::ServerConfig>,
-    ) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
-        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-        let _place = self.handshakes.acquire().await.map_err(io::Error::other)?;
-        start.into_stream(config).await
+    async fn handshake(&self, stream: TcpStream, tls: &ServerTls) -> io::Result<TlsStream> {
+        let handshake = TlsStream::accept(stream, tls.current(), &self.handshakes);
+        let done = tokio::time::timeout(self.options.tls_timeout, handshake).await;
+        done.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "took too long")))
     }
 
     async fn http1<S, B>(&self, transport: Transport, peer: SocketAddr, service: S)

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
-use tokio_rustls::server::TlsStream;
+
+use crate::tls::TlsStream;
 
 /// The socket of an HTTP connection of [`super::Listener`].
 ///
@@ -27,7 +28,7 @@ pub struct HttpStream {
 #[derive(Debug)]
 pub(crate) enum Transport {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream>),
 }
 
 #[derive(Debug)]

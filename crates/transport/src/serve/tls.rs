@@ -1,7 +1,9 @@
-//! Certificates.
+//! Certificates, and what handshakes go by while a listener serves.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::RwLock;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,6 +26,34 @@ pub enum TlsError {
     /// They are no pair, or of a kind that is not supported.
     #[error("certificate and key cannot be used")]
     Pair(#[source] rustls::Error),
+    /// The system gives no randomness for the keys of session tickets.
+    #[error("session tickets cannot be made")]
+    Tickets(#[source] rustls::Error),
+}
+
+/// What the handshakes of a listener go by. Clones share it: keep one to change certificates while the listener serves.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: RwLock<Arc<ServerConfig>>,
+    full: AtomicU64,
+    resumed: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Handshakes so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// With a certificate and a key exchange.
+    pub full: u64,
+    /// That resumed an earlier session.
+    pub resumed: u64,
+    /// That came to no end: refused, given up, or a peer that only looked whether the port is open.
+    pub failed: u64,
 }
 
 /// A configuration from a certificate chain and its key in PEM, for TLS 1.2 and 1.3, with HTTP/1.1 and HTTP/2. It brings its
@@ -66,6 +96,9 @@ fn config(
     };
     let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Clients keep their own tickets, so resumption takes no memory here however many come back at once. The keys are
+    // this configuration's own: nobody resumes past a change of certificates or of who may connect.
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::Tickets)?;
     Ok(Arc::new(config))
 }
 
@@ -84,5 +117,47 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
         Ok(chain) if chain.is_empty() => Err("no certificate in it".to_owned()),
         Ok(chain) => Ok(chain),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+// === impl ServerTls ===
+
+impl ServerTls {
+    /// Begins with this configuration.
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        let config = RwLock::new(config);
+        let shared = Shared { config, full: 0.into(), resumed: 0.into(), failed: 0.into() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Lets handshakes from now on go by another configuration. Those under way and open connections keep theirs.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        *self.shared.config.write() = config;
+    }
+
+    /// How handshakes went, of all configurations together.
+    pub fn handshakes(&self) -> Handshakes {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Shared { full, resumed, failed, .. } = &*self.shared;
+        Handshakes { full: read(full), resumed: read(resumed), failed: read(failed) }
+    }
+
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.shared.config.read())
+    }
+
+    pub(super) fn count_done(&self, resumed: bool) {
+        let count = if resumed { &self.shared.resumed } else { &self.shared.full };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_failed(&self) {
+        self.shared.failed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl From<Arc<ServerConfig>> for ServerTls {
+    fn from(config: Arc<ServerConfig>) -> Self {
+        Self::new(config)
     }
 }

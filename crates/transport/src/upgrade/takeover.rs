@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use crate::reactor::{Socket, Upgraded};
-use crate::serve::HttpStream;
+use crate::serve::{HttpStream, Transport};
 
 /// Takes the raw socket and what was already read out of an upgraded connection.
 ///
@@ -20,11 +20,11 @@ pub(super) fn take(upgraded: HyperUpgraded) -> io::Result<Upgraded> {
     macro_rules! try_as {
         ($upgraded:ident, $stream:ty, $into:path) => {
             let $upgraded = match $upgraded.downcast::<TokioIo<$stream>>() {
-                Ok(parts) => return with_unread($into(parts.io.into_inner())?, parts.read_buf),
+                Ok(parts) => return $into(parts.io.into_inner(), parts.read_buf),
                 Err(other) => other,
             };
             let $upgraded = match auto::upgrade::downcast::<TokioIo<$stream>>($upgraded) {
-                Ok(parts) => return with_unread($into(parts.io.into_inner())?, parts.read_buf),
+                Ok(parts) => return $into(parts.io.into_inner(), parts.read_buf),
                 Err(other) => other,
             };
         };
@@ -35,24 +35,25 @@ pub(super) fn take(upgraded: HyperUpgraded) -> io::Result<Upgraded> {
     bridge(upgraded)
 }
 
-fn with_unread(socket: Socket, unread: Bytes) -> io::Result<Upgraded> {
-    Ok(Upgraded { socket, unread })
-}
-
-fn ours(stream: HttpStream) -> io::Result<Socket> {
+fn ours(stream: HttpStream, unread: Bytes) -> io::Result<Upgraded> {
     match stream.into_transport() {
-        crate::serve::Transport::Plain(stream) => tcp(stream),
-        crate::serve::Transport::Tls(stream) => tls(*stream),
+        Transport::Plain(stream) => tcp(stream, unread),
+        Transport::Tls(stream) => {
+            let (stream, session, later) = stream.into_parts();
+            // hyper has read a part of what was opened.
+            let unread = if later.is_empty() { unread } else { [&*unread, &later].concat().into() };
+            Ok(Upgraded { socket: Socket::session(stream.into_std()?, session)?, unread })
+        }
     }
 }
 
-fn tcp(stream: TcpStream) -> io::Result<Socket> {
-    Socket::tcp(stream.into_std()?)
+fn tcp(stream: TcpStream, unread: Bytes) -> io::Result<Upgraded> {
+    Ok(Upgraded { socket: Socket::tcp(stream.into_std()?)?, unread })
 }
 
-fn tls(stream: TlsStream<TcpStream>) -> io::Result<Socket> {
+fn tls(stream: TlsStream<TcpStream>, unread: Bytes) -> io::Result<Upgraded> {
     let (stream, session) = stream.into_inner();
-    Socket::tls(stream.into_std()?, session)
+    Ok(Upgraded { socket: Socket::tls(stream.into_std()?, session)?, unread })
 }
 
 fn bridge(upgraded: HyperUpgraded) -> io::Result<Upgraded> {

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::any;
 use tidewire_engine::SystemClock;
+use tidewire_transport::serve::tls::ServerTls;
 use tidewire_transport::ws::{Decoder, Event, Limits, Opcode, client_frame};
 use tidewire_transport::{
     HttpOptions, Listener, OriginPolicy, ReactorOptions, Reactors, WebSocketEndpoint, WebSocketOptions,
@@ -30,7 +31,7 @@ pub(crate) struct Setup {
     pub(crate) reactor: ReactorOptions,
     pub(crate) web_socket: WebSocketOptions,
     pub(crate) http: HttpOptions,
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<ServerTls>,
 }
 
 impl Default for Setup {
