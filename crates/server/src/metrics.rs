@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use tidewire::{Metrics, NodeInfo, Tidewire};
 
 use crate::api::Api;
+use crate::serve::certificates::Figures;
 use process::Process;
 
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -81,15 +82,23 @@ const PROCESS_GAUGES: [Row<Process>; 4] = [
 struct Server {
     tidewire: Tidewire,
     api: Arc<Api>,
+    tls: Arc<Figures>,
     insecure_options: u64,
 }
 
 /// Routes for Prometheus at `path`.
-pub fn router(path: &str, tidewire: Tidewire, api: Arc<Api>, insecure_options: usize) -> Router {
+pub fn router(
+    path: &str,
+    tidewire: Tidewire,
+    api: Arc<Api>,
+    tls: Arc<Figures>,
+    insecure_options: usize,
+) -> Router {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Server {
         tidewire,
         api,
+        tls,
         insecure_options: insecure_options as u64,
     }));
     let registry = Arc::new(registry);
@@ -124,6 +133,7 @@ impl Collector for Server {
         gauge(&mut encoder, "tidewire_uptime_seconds", "Time since the start", uptime)?;
         self.build(&mut encoder, &info.version)?;
         self.api(&mut encoder)?;
+        self.tls(&mut encoder)?;
         process(&mut encoder)
     }
 }
@@ -149,6 +159,38 @@ impl Server {
         }
         Ok(())
     }
+
+    fn tls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let handshakes = self.tls.handshakes();
+        let kinds = [("full", handshakes.full), ("resumed", handshakes.resumed)];
+        family(encoder, "tidewire_tls_handshakes", "TLS handshakes done", "kind", kinds)?;
+        let help = "TLS handshakes that came to no end";
+        counter(encoder, "tidewire_tls_handshake_failures", help, handshakes.failed)?;
+        let (reloads, failures) = self.tls.reloads();
+        let help = "How often certificates were read again, and whether they could be used";
+        family(
+            encoder,
+            "tidewire_certificate_reloads",
+            help,
+            "result",
+            [("ok", reloads), ("failed", failures)],
+        )
+    }
+}
+
+/// A counter whose totals differ in one label.
+fn family(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    totals: [(&str, u64); 2],
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (value, total) in totals {
+        ConstCounter::new(total).encode(metric.encode_family(&[(label, value)])?)?;
+    }
+    Ok(())
 }
 
 fn process(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -1,12 +1,14 @@
 //! `serve`: from a checked configuration to a running server, and to its end.
 //!
 //! `listeners`: what is served where. `demo`: the page of `--dev`. `address`: binding, and what to do if that fails.
+//! `certificates`: of TLS, read again when they change.
 //! `banner`: what a person is told at the start. `signals`: when to stop. `strict`: what is refused before any route.
 //!
 //! The server is an application of the library `tidewire` and uses nothing of it that others cannot use.
 
 mod address;
 mod banner;
+pub mod certificates;
 mod demo;
 mod listeners;
 mod signals;
@@ -133,6 +135,8 @@ async fn serve(config: &Config, mode: Mode) -> Result<(), StartError> {
     // Before anything that takes long: a signal during the start is a wish to stop as well.
     let mut signals =
         Signals::listen().map_err(|source| StartError::System { what: "signals".into(), source })?;
+    let hangup =
+        signals::hangup(mode).map_err(|source| StartError::System { what: "signals".into(), source })?;
     let descriptors = raise_descriptor_limit();
     let listeners = listeners::bind(config).await?;
     let tidewire = node(config, descriptors)?;
@@ -143,7 +147,7 @@ async fn serve(config: &Config, mode: Mode) -> Result<(), StartError> {
     banner::show(config, &listeners, mode);
 
     let stop = CancellationToken::new();
-    let mut serving = listeners::serve(listeners, config, mode, &tidewire, &stop);
+    let mut serving = listeners::serve(listeners, hangup, config, mode, &tidewire, &stop);
     let signal = signals.next().await;
     tracing::info!(signal, spread = ?config.shutdown.spread, "stopping: connections are told to reconnect elsewhere");
     stop.cancel();

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
-use tidewire::transport::serve::tls;
+use tidewire::transport::serve::tls::ServerTls;
 use tidewire::transport::{HttpOptions, Listener};
 
 use super::StartError;
-use crate::config::model::{Listen, Tls};
+use super::certificates::Certificates;
+use crate::config::model::Listen;
 
 /// Which listener is meant, in the words of the configuration.
 pub(super) struct Names {
@@ -33,8 +33,12 @@ pub(super) const INTERNAL: Names = Names {
 };
 
 /// Binds a listener. Without a host it is every address of the machine, IPv6 and IPv4.
-pub(super) async fn bind(listen: &Listen, names: &Names) -> Result<Listener, StartError> {
-    let tls = listen.tls.as_ref().map(server_config).transpose();
+pub(super) async fn bind(
+    listen: &Listen,
+    names: &Names,
+    certificates: &mut Certificates,
+) -> Result<Listener, StartError> {
+    let tls = listen.tls.as_ref().map(|tls| certificates.add(names.tls_section, tls)).transpose();
     let tls = tls.map_err(|problem| StartError::Tls { key: names.tls_section, problem })?;
     let bound = match &listen.host {
         Some(host) => bind_host(host, listen.port, tls).await,
@@ -50,37 +54,22 @@ pub(super) async fn bind(listen: &Listen, names: &Names) -> Result<Listener, Sta
     })
 }
 
-async fn bind_host(host: &str, port: u16, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<Listener> {
+async fn bind_host(host: &str, port: u16, tls: Option<ServerTls>) -> io::Result<Listener> {
     let mut addresses = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await?;
     let address = addresses.next().ok_or_else(|| io::Error::other("the name has no address"))?;
-    Listener::bind(address, tls.map(Into::into), HttpOptions::default()).await
+    Listener::bind(address, tls, HttpOptions::default()).await
 }
 
-async fn bind_everywhere(port: u16, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<Listener> {
+async fn bind_everywhere(port: u16, tls: Option<ServerTls>) -> io::Result<Listener> {
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    match Listener::bind(v6, tls.clone().map(Into::into), HttpOptions::default()).await {
+    match Listener::bind(v6, tls.clone(), HttpOptions::default()).await {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
             // A machine without IPv6.
             let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-            Listener::bind(v4, tls.map(Into::into), HttpOptions::default()).await
+            Listener::bind(v4, tls, HttpOptions::default()).await
         }
         bound => bound,
     }
-}
-
-fn server_config(tls: &Tls) -> Result<Arc<rustls::ServerConfig>, String> {
-    let certificate = tls.certificate.read().map_err(|error| format!("cert_pem cannot be read: {error}"))?;
-    let key = tls.key.read().map_err(|error| format!("key_pem cannot be read: {error}"))?;
-    let authorities = tls.client_authorities.as_ref().map(|source| source.read()).transpose();
-    let authorities = authorities.map_err(|error| format!("client_ca_pem cannot be read: {error}"))?;
-    let config = match authorities {
-        Some(authorities) => tls::server_config_for_clients(&certificate, &key, &authorities),
-        None => tls::server_config(&certificate, &key),
-    };
-    config.map_err(|error| match std::error::Error::source(&error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    })
 }
 
 /// A name for this node: the machine's and the port.

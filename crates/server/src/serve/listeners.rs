@@ -9,10 +9,12 @@ use axum::{Router, middleware};
 use http::StatusCode;
 use tidewire::Tidewire;
 use tidewire::transport::Listener;
+use tokio::signal::unix::Signal;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::address::{self, EXTERNAL, INTERNAL};
+use super::certificates::{Certificates, Figures};
 use super::{Mode, StartError, demo, strict};
 use crate::api::Api;
 use crate::config::Config;
@@ -22,17 +24,19 @@ use crate::{health, metrics};
 pub(super) struct Listeners {
     external: Listener,
     internal: Option<Listener>,
+    certificates: Certificates,
 }
 
 /// Binds what the configuration asks for.
 pub(super) async fn bind(config: &Config) -> Result<Listeners, StartError> {
     check_paths(config)?;
-    let external = address::bind(&config.http_server.external, &EXTERNAL).await?;
+    let mut certificates = Certificates::default();
+    let external = address::bind(&config.http_server.external, &EXTERNAL, &mut certificates).await?;
     let internal = match &config.http_server.internal {
-        Some(listen) => Some(address::bind(listen, &INTERNAL).await?),
+        Some(listen) => Some(address::bind(listen, &INTERNAL, &mut certificates).await?),
         None => None,
     };
-    Ok(Listeners { external, internal })
+    Ok(Listeners { external, internal, certificates })
 }
 
 // === impl Listeners ===
@@ -49,9 +53,10 @@ impl Listeners {
     }
 }
 
-/// Serves until `stop`; the tasks end when the last request is answered.
+/// Serves until `stop`; the tasks end when the last request is answered. `hangup` has certificates read again.
 pub(super) fn serve(
     listeners: Listeners,
+    hangup: Option<Signal>,
     config: &Config,
     mode: Mode,
     tidewire: &Tidewire,
@@ -63,7 +68,7 @@ pub(super) fn serve(
         external = external.merge(tidewire.router());
     }
     let mut tasks = JoinSet::new();
-    let mut operators = operators(config, tidewire, &api);
+    let mut operators = operators(config, tidewire, &api, listeners.certificates.figures());
     let page = match mode {
         Mode::Development => demo::router(config),
         Mode::Production => Router::new(),
@@ -88,6 +93,7 @@ pub(super) fn serve(
     // The page is looked for last, so that it is in nobody's way.
     let external = external.fallback_service(page.fallback(nothing));
     tasks.spawn(listeners.external.serve(checked(external), stop.clone()));
+    tasks.spawn(listeners.certificates.keep(hangup, stop.clone()));
     tasks
 }
 
@@ -102,15 +108,20 @@ async fn nothing() -> StatusCode {
 }
 
 /// Health and metrics.
-fn operators(config: &Config, tidewire: &Tidewire, api: &Arc<Api>) -> Router {
+fn operators(config: &Config, tidewire: &Tidewire, api: &Arc<Api>, tls: Arc<Figures>) -> Router {
     let mut router = Router::new();
     if config.health.enabled {
         router = router.merge(health::router(&config.health.path, tidewire.clone()));
     }
     if config.prometheus.enabled {
         let path = &config.prometheus.path;
-        router =
-            router.merge(metrics::router(path, tidewire.clone(), Arc::clone(api), config.insecure.len()));
+        router = router.merge(metrics::router(
+            path,
+            tidewire.clone(),
+            Arc::clone(api),
+            tls,
+            config.insecure.len(),
+        ));
     }
     router
 }

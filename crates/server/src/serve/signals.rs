@@ -1,8 +1,10 @@
-//! When to stop.
+//! When to stop, and when to read certificates again.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Mode;
 
 /// The signals that end the server: the first gracefully, the second at once.
 pub(super) struct Signals {
@@ -22,5 +24,13 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// SIGHUP, which then does not end the process. A server at somebody's terminal ends with that terminal.
+pub(super) fn hangup(mode: Mode) -> io::Result<Option<Signal>> {
+    match mode {
+        Mode::Production => Ok(Some(signal(SignalKind::hangup())?)),
+        Mode::Development => Ok(None),
     }
 }

@@ -136,3 +136,68 @@ async fn clients_must_show_a_certificate_where_an_authority_is_set() {
         assert_eq!(status.ok(), let_in.then_some(200));
     }
 }
+
+#[tokio::test]
+async fn certificates_are_read_again_on_sighup_and_connections_go_on() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    let [certificate_file, key_file] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
+    let install = |identity: &Identity| {
+        std::fs::write(&certificate_file, identity.certificate.pem()).unwrap();
+        std::fs::write(&key_file, identity.key.serialize_pem()).unwrap();
+    };
+    let [first, second] = [(), ()].map(|()| authority.issue(ExtendedKeyUsagePurpose::ServerAuth));
+    install(&first);
+    let mut config = config(certificate_file.to_str().unwrap(), key_file.to_str().unwrap(), None);
+    config["prometheus"] = json!({ "enabled": true });
+    let server = Server::start(config);
+    let shown = async || {
+        let stream = connect(server.external, &authority, None).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    };
+    let stream = connect(server.external, &authority, None).await.unwrap();
+    let url = "wss://localhost/connection/websocket";
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let mut say = async |text: &str| {
+        socket.send(Message::text(text)).await.unwrap();
+        socket.next().await.unwrap().unwrap().into_text().unwrap()
+    };
+    assert!(say(r#"{"id":1,"connect":{}}"#).await.contains(r#""client""#));
+    assert_eq!(shown().await, *first.certificate.der());
+
+    // Half of a new pair, as if SIGHUP came between the two.
+    std::fs::write(&key_file, second.key.serialize_pem()).unwrap();
+    server.signal("HUP");
+    let line = server.wait_for("certificates cannot be used, those before stay in use");
+    assert!(line.contains(r#""level":"ERROR""#) && line.contains("http_server.tls"), "{line}");
+    assert_eq!(shown().await, *first.certificate.der());
+
+    install(&second);
+    server.signal("HUP");
+    server.wait_for("certificates were read again");
+    assert_eq!(shown().await, *second.certificate.der());
+    assert!(say(r#"{"id":2,"subscribe":{"channel":"news"}}"#).await.contains(r#""subscribe""#));
+    assert!(!server.written().contains("PRIVATE KEY"));
+
+    let mut stream = connect(server.external, &authority, None).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).await.unwrap();
+    // The server looks by itself as well, so there may be more than one of each.
+    for result in ["ok", "failed"] {
+        let name = format!(r#"tidewire_certificate_reloads_total{{result="{result}"}} "#);
+        let count = metrics.split(&name).nth(1).unwrap().lines().next().unwrap();
+        assert!(count.parse::<u64>().unwrap() >= 1, "{result}: {count}");
+    }
+    assert!(metrics.contains("tidewire_tls_handshake_failures_total 0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn sighup_does_not_end_a_server_without_tls() {
+    let mut server = Server::start(json!({ "client": { "insecure": true } }));
+    server.signal("HUP");
+    server.wait_for("there are no certificates to read again");
+    server.signal("TERM");
+    assert!(server.ended().await.success());
+}
