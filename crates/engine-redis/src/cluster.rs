@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::options::Address;
 use crate::pubsub::Ear;
 use crate::resp::{Command, Value};
-use crate::router::Node;
+use crate::router::{Manner, Node};
 
 /// How often the map is asked for when all is well.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -97,7 +97,7 @@ impl Cluster {
         &self,
         partition: u16,
         command: &Command,
-        again: Again,
+        manner: Manner,
         deadline: Instant,
     ) -> Result<Value> {
         let mut asked = self.shared.asked.subscribe();
@@ -105,11 +105,13 @@ impl Cluster {
             asked.mark_unchanged();
             let owner = self.shared.map.read().owners.get(usize::from(partition)).cloned().flatten();
             let result = match owner {
-                Some(node) => node.link.call(command, again, deadline).await,
+                Some(node) => node.call(command, manner, deadline).await,
                 None => Err(self.shared.unknown()),
             };
             let result = match result {
-                Err(error) if error.code() == "ASK" => self.elsewhere(&error, command, again, deadline).await,
+                Err(error) if error.code() == "ASK" => {
+                    self.elsewhere(&error, command, manner.again, deadline).await
+                }
                 other => other,
             };
             let reason = match result {
@@ -118,7 +120,7 @@ impl Cluster {
                     Metrics::count(&self.shared.metrics.redirections);
                     error
                 }
-                Err(error @ Error::Broken { .. }) if again == Again::Harmless => error,
+                Err(error @ Error::Broken { .. }) if manner.again == Again::Harmless => error,
                 other => return other,
             };
             self.shared.ask.notify_one();
@@ -143,9 +145,7 @@ impl Cluster {
         let place = text.rsplit(' ').next().unwrap_or_default();
         let address = Address::parse(place).map_err(|_| Error::protocol("a redirection to nowhere"))?;
         let node = self.shared.map.write().node(&self.shared, &address);
-        let both = Command::all([&Command::words(&["ASKING"]), command]);
-        let mut values = node.link.call_all(&both, again, deadline).await?;
-        values.pop().ok_or_else(|| Error::protocol("no answer"))
+        node.call_redirected(command, again, deadline).await
     }
 
     pub(crate) fn wish(
@@ -208,7 +208,7 @@ impl Shared {
         let nodes: Vec<_> = self.map.read().nodes.values().cloned().collect();
         let command = Command::words(&["CLUSTER", "SLOTS"]);
         for node in nodes {
-            let Ok(connection) = node.link.connection() else {
+            let Ok(connection) = node.connection() else {
                 continue;
             };
             let answer = tokio::time::timeout(self.silence_max / 4, connection.call(&command)).await;

@@ -8,16 +8,18 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use tidewire_engine::{
-    Announcements, BoxFuture, Broker, Capabilities, Engine, EngineError, History, HistoryFilter,
-    HistoryRetention, NewPublication, Published, Suppressed,
+    Announcements, BoxFuture, Broker, Bus, BusReceiver, Capabilities, Engine, EngineError, History,
+    HistoryFilter, HistoryRetention, NewPublication, Published, Suppressed,
 };
 use tidewire_protocol::{ChannelName, ClientInfo, Epoch, Publication, StreamPosition};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::bus;
 use crate::cluster::Cluster;
 use crate::dial::{Dialer, DialerOptions, Wanted};
+use crate::durable::Replicas;
 use crate::envelope;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
@@ -28,7 +30,7 @@ use crate::options::{Options, Topology};
 use crate::presence::Leases;
 use crate::pubsub::Ear;
 use crate::resp::{Command, Value};
-use crate::router::{Node, Router};
+use crate::router::{Manner, Node, Router};
 use crate::script;
 
 /// How long an idempotency key answers for its publish.
@@ -58,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) leases: Leases,
     sink: Arc<OnceLock<Arc<dyn Announcements>>>,
+    pub(crate) bus: Arc<OnceLock<Arc<dyn BusReceiver>>>,
     announce: &'static [u8],
 }
 
@@ -121,6 +124,7 @@ impl Shared {
     fn new(options: &Options, metrics: &Arc<Metrics>) -> Result<Self> {
         let refused = |cause: &str| Error::Topology { server: "options".into(), cause: cause.into() };
         let sink = Arc::<OnceLock<Arc<dyn Announcements>>>::default();
+        let bus = Arc::<OnceLock<Arc<dyn BusReceiver>>>::default();
         let is_cluster = matches!(options.topology, Topology::Cluster(_));
         if is_cluster && options.prefix.contains(['{', '}']) {
             return Err(refused("the prefix of a cluster cannot hold braces: they choose the slot"));
@@ -134,6 +138,9 @@ impl Shared {
             keys: Arc::clone(&keys),
             sink: Arc::clone(&sink),
             inbox_bytes_max: options.inbox_bytes_max,
+            bus: Arc::clone(&bus),
+            replicas: (options.replicas_min > 0)
+                .then_some(Replicas { wanted: options.replicas_min, timeout: options.replicas_timeout }),
             misplaced: is_cluster.then(|| Arc::clone(&ask)),
         };
         let wanted = if is_cluster { Wanted::ClusterNode } else { Wanted::Primary };
@@ -183,14 +190,15 @@ impl Shared {
             io_timeout: options.io_timeout,
             metrics: Arc::clone(metrics),
             sink,
+            bus,
             announce: if is_cluster { b"SPUBLISH" } else { b"PUBLISH" },
         })
     }
 
     /// Sends a command to where a channel lives.
-    pub(crate) async fn call(&self, channel: &str, command: &Command, again: Again) -> Result<Value> {
+    pub(crate) async fn call(&self, channel: &str, command: &Command, manner: Manner) -> Result<Value> {
         let target = self.router.target(&self.keys, channel);
-        self.router.call(target, command, again, Instant::now() + self.io_timeout).await
+        self.router.call(target, command, manner, Instant::now() + self.io_timeout).await
     }
 
     async fn publish(&self, channel: &ChannelName, new: NewPublication) -> Result<Published> {
@@ -211,7 +219,7 @@ impl Shared {
             (None, None) => {
                 let body = envelope::passing(&body);
                 let command = Command::new(&[self.announce, announcements.as_bytes(), &body]);
-                self.call(channel, &command, Again::Never).await?;
+                self.call(channel, &command, Manner::ONCE).await?;
                 return Ok(Published::default());
             }
             (None, Some(key)) => script::DELIVER.call(
@@ -243,7 +251,8 @@ impl Shared {
         };
         // A key makes the second time harmless: it answers what the first one did.
         let again = if key.is_some() { Again::Harmless } else { Again::Never };
-        let answer = self.call(channel, &command, again).await?;
+        let manner = Manner { again, durable: new.retention.is_some() };
+        let answer = self.call(channel, &command, manner).await?;
         self.published(&answer).ok_or_else(|| Error::protocol("to a publish"))
     }
 
@@ -287,7 +296,7 @@ impl Shared {
                 limit.as_bytes(),
             ],
         );
-        let answer = self.call(channel, &command, Again::Harmless).await?;
+        let answer = self.call(channel, &command, Manner::HARMLESS).await?;
         self.read(&answer).ok_or_else(|| Error::protocol("to a read of history"))
     }
 
@@ -308,13 +317,13 @@ impl Shared {
         }
     }
 
-    async fn announce(&self, channel: &ChannelName, word: &[u8]) -> Result<()> {
+    pub(crate) async fn announce(&self, channel: &ChannelName, word: &[u8]) -> Result<()> {
         let name = self.keys.announcements(channel);
         let command = Command::new(&[self.announce, name.as_bytes(), word]);
-        self.call(channel, &command, Again::Never).await.map(drop)
+        self.call(channel, &command, Manner::ONCE).await.map(drop)
     }
 
-    async fn wish(&self, channels: &[ChannelName], wanted: bool) -> Result<()> {
+    pub(crate) async fn wish(&self, channels: &[ChannelName], wanted: bool) -> Result<()> {
         let answers = self.router.wish(&self.keys, channels, wanted);
         let all = async {
             for answer in join_all(answers).await {
@@ -406,7 +415,12 @@ impl Broker for RedisEngine {
 
     fn subscribe(&self, channels: &[ChannelName]) -> BoxFuture<'_, Result<(), EngineError>> {
         let channels = channels.to_vec();
-        Box::pin(async move { Ok(self.shared.wish(&channels, true).await?) })
+        Box::pin(async move {
+            if channels.iter().any(bus::is_reserved) {
+                return Err(EngineError::Unsupported);
+            }
+            Ok(self.shared.wish(&channels, true).await?)
+        })
     }
 
     fn unsubscribe(&self, channels: &[ChannelName]) -> BoxFuture<'_, Result<(), EngineError>> {
@@ -420,7 +434,12 @@ impl Broker for RedisEngine {
         new: NewPublication,
     ) -> BoxFuture<'_, Result<Published, EngineError>> {
         let channel = channel.clone();
-        Box::pin(async move { Ok(self.shared.publish(&channel, new).await?) })
+        Box::pin(async move {
+            if bus::is_reserved(&channel) {
+                return Err(EngineError::Unsupported);
+            }
+            Ok(self.shared.publish(&channel, new).await?)
+        })
     }
 
     fn publish_join(
@@ -455,7 +474,7 @@ impl Broker for RedisEngine {
         let channel = channel.clone();
         Box::pin(async move {
             let command = Command::words(&["UNLINK", &self.shared.keys.log(&channel)]);
-            self.shared.call(&channel, &command, Again::Harmless).await?;
+            self.shared.call(&channel, &command, Manner::HARMLESS).await?;
             Ok(())
         })
     }
@@ -464,6 +483,10 @@ impl Broker for RedisEngine {
 impl Engine for RedisEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities { lossless_announcements: false, shared: true }
+    }
+
+    fn bus(&self) -> Option<&dyn Bus> {
+        Some(self)
     }
 
     /// Fails at once while a server cannot be reached or brings no announcements.

@@ -2,7 +2,8 @@
 //!
 //! From the outside in:
 //!
-//! * `options`: what to connect to and how. `engine`: the traits. `check`: what is wrong with a server, said at start.
+//! * `options`: what to connect to and how. `engine` and `presence`: the traits.
+//! * `bus`: messages from node to node. `durable`: publishes that wait for replicas.
 //! * `script/`: each step that must be atomic is one script in a file of its own; `keys` names what they touch,
 //!   `envelope` is what an announcement looks like inside Redis.
 //! * `router`: which server a channel lives on. `link`: one primary, found again whenever it is lost (`locate`).
@@ -24,9 +25,11 @@
 //! current after.
 
 mod backoff;
+mod bus;
 mod cluster;
 mod connection;
 mod dial;
+mod durable;
 mod engine;
 mod envelope;
 mod error;

@@ -16,6 +16,8 @@ use crate::metrics::Metrics;
 use crate::resp::{Command, Value};
 use crate::script;
 
+/// A connection that lasted so long was a good one: the next attempt comes at once.
+pub(crate) const STEADY: Duration = Duration::from_millis(200);
 /// How long to wait before a command that a server is not ready for is sent again.
 const AGAIN_AFTER: Duration = Duration::from_millis(25);
 
@@ -209,7 +211,7 @@ async fn keep(way: Way, up: watch::Sender<State>) {
                 };
                 tracing::warn!(%error, "lost Redis");
                 up.send_replace(State::Down(Some(error)));
-                if since.elapsed() > Duration::from_secs(1) {
+                if since.elapsed() > STEADY {
                     backoff.reset();
                 }
             }

@@ -14,9 +14,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::engine::{NODE_LETTERS, RedisEngine, Shared, ms};
 use crate::error::{Error, Result};
-use crate::link::Again;
 use crate::resp::{Command, Value};
-use crate::router::Router;
+use crate::router::{Manner, Router};
 use crate::script;
 
 /// Leases are prolonged so many times within one.
@@ -62,7 +61,7 @@ impl Shared {
         let keys = [self.keys.leases(partition)];
         let leases = &self.leases;
         let command = script::LEASE.call(&keys, &[leases.node.as_bytes(), ms(leases.lease).as_bytes()]);
-        self.router.call(target, &command, Again::Harmless, deadline).await.map(drop)
+        self.router.call(target, &command, Manner::HARMLESS, deadline).await.map(drop)
     }
 
     async fn enter(&self, channel: &ChannelName, info: &ClientInfo, ttl: Duration) -> Result<()> {
@@ -79,7 +78,7 @@ impl Shared {
                 ms(self.leases.lease).as_bytes(),
             ],
         );
-        self.call(channel, &command, Again::Harmless).await.map(drop)
+        self.call(channel, &command, Manner::HARMLESS).await.map(drop)
     }
 
     /// Asks a script that answers nothing while it has only cleared away a part of what is due.
@@ -87,7 +86,7 @@ impl Shared {
         let deadline = Instant::now() + self.io_timeout;
         let target = self.router.target(&self.keys, channel);
         loop {
-            match self.router.call(target, command, Again::Harmless, deadline).await? {
+            match self.router.call(target, command, Manner::HARMLESS, deadline).await? {
                 Value::List(found) => return Ok(found),
                 Value::Nil if Instant::now() < deadline => {}
                 Value::Nil => return Err(Error::Timeout(self.io_timeout)),
@@ -135,7 +134,7 @@ impl PresenceStore for RedisEngine {
         Box::pin(async move {
             let keys = self.shared.keys.presence(&channel);
             let command = script::PRESENCE_REMOVE.call(&keys, &[client.as_bytes()]);
-            self.shared.call(&channel, &command, Again::Harmless).await?;
+            self.shared.call(&channel, &command, Manner::HARMLESS).await?;
             Ok(())
         })
     }

@@ -7,6 +7,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
+use crate::connection::Connection;
+use crate::durable::Durable;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::link::{Again, Link, Way};
@@ -22,10 +24,20 @@ pub(crate) enum Router {
     Cluster(Arc<Cluster>),
 }
 
-/// Both connections to one server.
+/// The connections to one server.
 pub(crate) struct Node {
-    pub(crate) link: Link,
+    link: Link,
     pub(crate) pubsub: PubSub,
+    /// For publishes that wait for replicas, if they do.
+    durable: Option<Durable>,
+}
+
+/// How a command is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    pub(crate) again: Again,
+    /// It is answered once replicas have it, where that is asked for.
+    pub(crate) durable: bool,
 }
 
 // === impl Router ===
@@ -50,15 +62,15 @@ impl Router {
         &self,
         target: u16,
         command: &Command,
-        again: Again,
+        manner: Manner,
         deadline: Instant,
     ) -> Result<Value> {
         match self {
             Self::Servers(nodes) => match nodes.get(usize::from(target)) {
-                Some(node) => node.link.call(command, again, deadline).await,
+                Some(node) => node.call(command, manner, deadline).await,
                 None => Err(Error::protocol("no such server")),
             },
-            Self::Cluster(cluster) => cluster.call(target, command, again, deadline).await,
+            Self::Cluster(cluster) => cluster.call(target, command, manner, deadline).await,
         }
     }
 
@@ -110,11 +122,45 @@ impl Router {
     }
 }
 
+// === impl Manner ===
+
+impl Manner {
+    /// Doing it twice is doing it once.
+    pub(crate) const HARMLESS: Self = Self { again: Again::Harmless, durable: false };
+    /// It happens at most once.
+    pub(crate) const ONCE: Self = Self { again: Again::Never, durable: false };
+}
+
 // === impl Node ===
 
 impl Node {
     pub(crate) fn start(way: Way, ear: Ear) -> Self {
-        Self { link: Link::start(way.clone()), pubsub: PubSub::start(way, ear) }
+        let durable = ear.replicas.map(|replicas| Durable::start(way.clone(), replicas));
+        Self { link: Link::start(way.clone()), pubsub: PubSub::start(way, ear), durable }
+    }
+
+    pub(crate) async fn call(&self, command: &Command, manner: Manner, deadline: Instant) -> Result<Value> {
+        match &self.durable {
+            Some(durable) if manner.durable => durable.call(command, deadline).await,
+            _ => self.link.call(command, manner.again, deadline).await,
+        }
+    }
+
+    /// The connection of right now.
+    pub(crate) fn connection(&self) -> Result<Connection> {
+        self.link.connection()
+    }
+
+    /// Sends a command that another server has sent here.
+    pub(crate) async fn call_redirected(
+        &self,
+        command: &Command,
+        again: Again,
+        deadline: Instant,
+    ) -> Result<Value> {
+        let both = Command::all([&Command::words(&["ASKING"]), command]);
+        let mut values = self.link.call_all(&both, again, deadline).await?;
+        values.pop().ok_or_else(|| Error::protocol("no answer"))
     }
 
     pub(crate) fn down(&self) -> Option<Error> {
@@ -129,5 +175,8 @@ impl Node {
     pub(crate) fn stop(&self) {
         self.link.stop();
         self.pubsub.stop();
+        if let Some(durable) = &self.durable {
+            durable.stop();
+        }
     }
 }

@@ -34,6 +34,9 @@ impl Replicated {
         for server in &servers[1..] {
             server.wait_for(&["INFO", "replication"], |info| info.info("master_link_status") == "up");
         }
+        servers[0].wait_for(&["INFO", "replication"], |info| {
+            info.text().matches("state=online").count() == replicas
+        });
         let lines = [
             format!("sentinel monitor {NAME} 127.0.0.1 {port} 1"),
             format!("sentinel down-after-milliseconds {NAME} 500"),

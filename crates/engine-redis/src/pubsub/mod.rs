@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use tidewire_engine::Announcements;
+use tidewire_engine::{Announcements, BusReceiver};
 use tidewire_protocol::{ChannelName, Publication};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, oneshot, watch};
@@ -23,11 +23,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::backoff::Backoff;
+use crate::bus;
 use crate::dial::{Socket, make_room, send_some};
+use crate::durable::Replicas;
 use crate::envelope::{self, Announcement};
 use crate::error::{Error, Result};
 use crate::keys::Keys;
-use crate::link::Way;
+use crate::link::{STEADY, Way};
 use crate::metrics::Metrics;
 use crate::resp::{Command, Value};
 
@@ -46,6 +48,10 @@ pub(crate) struct Ear {
     pub(crate) keys: Arc<Keys>,
     pub(crate) sink: Arc<OnceLock<Arc<dyn Announcements>>>,
     pub(crate) inbox_bytes_max: usize,
+    /// Who takes messages of other nodes.
+    pub(crate) bus: Arc<OnceLock<Arc<dyn BusReceiver>>>,
+    /// How many replicas publishes with history wait for.
+    pub(crate) replicas: Option<Replicas>,
     /// Woken when a server says that channels belong elsewhere; in a cluster.
     pub(crate) misplaced: Option<Arc<Notify>>,
 }
@@ -156,7 +162,7 @@ async fn keep(shared: Arc<Shared>, down: watch::Sender<Option<Error>>) {
                 };
                 Metrics::count(&way.metrics.disconnects);
                 shared.table.lock().disconnected();
-                if since.elapsed() > Duration::from_secs(1) {
+                if since.elapsed() > STEADY {
                     backoff.reset();
                 }
                 error
@@ -369,10 +375,16 @@ async fn tell(shared: Arc<Shared>) {
             });
             items.into_iter().filter_map(known).chain(dropped).collect()
         };
-        let Some(sink) = shared.ear.sink.get() else {
-            continue;
-        };
         for (channel, payload) in items {
+            if bus::is_reserved(&channel) {
+                if let (Some(receiver), Some(payload)) = (shared.ear.bus.get(), payload) {
+                    receiver.receive(payload);
+                }
+                continue;
+            }
+            let Some(sink) = shared.ear.sink.get() else {
+                continue;
+            };
             match payload.map(envelope::announcement) {
                 Some(Ok(announcement)) => announce(&shared, &**sink, &channel, announcement),
                 Some(Err(envelope::Malformed)) => {
