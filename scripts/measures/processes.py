@@ -1,8 +1,10 @@
 """The server and the load tool as processes, each bound to its core."""
 
+import errno
 import json
 import os
 import pathlib
+import random
 import shlex
 import shutil
 import signal
@@ -50,9 +52,12 @@ def config(port: int, internal_port: int, certificate: pathlib.Path = None) -> d
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the system gives to clients: one of them may take any of those in the meantime."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
+                return port
 
 
 class Bench:

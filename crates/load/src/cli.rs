@@ -277,7 +277,7 @@ impl Scenario {
             Self::Accept(args) => scenario::accept::run(args, quiet),
             Self::Fanout(args) => scenario::fanout::run(args, quiet),
             Self::Latency(args) => scenario::fanout::run_latency(args, quiet),
-            Self::Publish(args) => scenario::publish::run(args),
+            Self::Publish(args) => scenario::publish::run(args, quiet),
             Self::Recovery(args) => scenario::recovery::run(args, quiet),
             Self::Restart(args) => scenario::restart::run(args, quiet),
             Self::Slow(args) => scenario::slow::run(args, quiet),

@@ -37,6 +37,7 @@ pub fn run(args: &AcceptArgs, quiet: bool) -> anyhow::Result<Outcome> {
     }
     let begun = run.judge.elapsed();
     let ramp = run.ramp()?;
+    run.progress.end();
     let live = run.fleet.live() as f64;
     let took = run.judge.seen().last_live.saturating_sub(begun).as_secs_f64().max(1e-9);
 

@@ -9,8 +9,10 @@ use clap::Args;
 
 use super::publishing::{Load, OVERDUE, PublishArgs, tell_published};
 use crate::cli::duration;
+use crate::judge::Note;
 use crate::outcome::Outcome;
 use crate::process::Process;
+use crate::progress::Progress;
 use crate::publisher::{Publisher, Via};
 
 /// Publishes through the HTTP API without subscribers.
@@ -43,7 +45,7 @@ pub struct ApiRateArgs {
 ///
 /// # Errors
 /// It could not be run.
-pub fn run(args: &ApiRateArgs) -> anyhow::Result<Outcome> {
+pub fn run(args: &ApiRateArgs, quiet: bool) -> anyhow::Result<Outcome> {
     let server = args.pid.map(Process::new);
     let sample = || server.as_ref().map(Process::sample).transpose().context("--pid");
     let load = Load { rate: args.publish_rate.map(|rate| (rate, 1)), during: args.duration };
@@ -57,11 +59,20 @@ pub fn run(args: &ApiRateArgs) -> anyhow::Result<Outcome> {
     let publisher = Publisher::start(args.publish.options(via, channels, start, start, load)?, sender)?;
     // Nobody subscribes, so there is nothing to compare the notes with.
     let overdue = start + args.duration + OVERDUE;
-    while !matches!(notes.recv_timeout(Duration::from_secs(1)), Err(RecvTimeoutError::Disconnected)) {
+    let mut progress = Progress::new(quiet);
+    progress.begin("publishing", args.duration.as_secs());
+    let mut noted = 0_u64;
+    loop {
+        match notes.recv_timeout(Duration::from_secs(1)) {
+            Err(RecvTimeoutError::Disconnected) => break,
+            note => noted += u64::from(matches!(note, Ok(Note::Acknowledged(..)))),
+        }
+        progress.show(start.elapsed().as_secs(), || format!("{noted} publications"));
         if Instant::now() >= overdue {
             publisher.stop();
         }
     }
+    progress.end();
     let published = publisher.join()?;
     let after = sample()?;
 
