@@ -46,6 +46,14 @@ impl Wire {
             Framing::WebSocket => web_socket_frame(self.encoding, messages),
         }
     }
+
+    /// The frame of an empty reply, which is a ping: always the same, so nothing is made for it.
+    pub(crate) fn ping(self) -> Bytes {
+        match (self.encoding, self.framing) {
+            (Encoding::Json, Framing::WebSocket) => Bytes::from_static(b"\x81\x02{}"),
+            (Encoding::Protobuf, Framing::WebSocket) => Bytes::from_static(b"\x82\x01\0"),
+        }
+    }
 }
 
 /// RFC 6455 §5.2: FIN and the opcode, then the length in its shortest form; servers do not mask.
@@ -178,6 +186,9 @@ impl Broadcast {
 
 #[cfg(test)]
 mod tests {
+    use tidewire_protocol::Reply;
+    use tidewire_protocol::frame::append_reply;
+
     use super::*;
 
     #[test]
@@ -191,6 +202,16 @@ mod tests {
         assert_eq!(header(126), [0x82, 126, 0, 126]);
         assert_eq!(header(65_535), [0x82, 126, 0xff, 0xff]);
         assert_eq!(header(65_536), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_ping_is_the_frame_of_an_empty_reply() {
+        for encoding in [Encoding::Json, Encoding::Protobuf] {
+            let wire = Wire { encoding, framing: Framing::WebSocket };
+            let mut reply = Vec::new();
+            append_reply(encoding, &Reply::default(), &mut reply).unwrap();
+            assert_eq!(wire.ping(), wire.finish(&reply));
+        }
     }
 
     #[test]

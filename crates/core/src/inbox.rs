@@ -17,6 +17,9 @@ use crate::task::Completion;
 /// so that positioned subscribers are told and others miss a message, as at-most-once allows.
 const BROADCAST_BYTES_MAX: usize = 256 << 20;
 
+/// Room for this many items is kept when a queue has been emptied.
+const KEPT_ITEMS: usize = 1024;
+
 /// One thing for a worker to do.
 pub(crate) enum Item {
     Broadcast(Arc<Broadcast>),
@@ -137,11 +140,15 @@ impl Inbox {
         true
     }
 
-    /// Takes everything.
-    pub(crate) fn take(&self) -> VecDeque<Item> {
+    /// Takes everything; `into` must be empty. The two queues change places, so that nothing is allocated for most takes.
+    pub(crate) fn take(&self, into: &mut VecDeque<Item>) {
+        debug_assert!(into.is_empty(), "what was taken before is not done");
+        if into.capacity() > KEPT_ITEMS {
+            *into = VecDeque::new();
+        }
         let mut state = self.state.lock();
         state.broadcast_bytes = 0;
         state.lost.clear();
-        std::mem::take(&mut state.items)
+        std::mem::swap(&mut state.items, into);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In reading order: `node` (what all threads share, and the operations of the server API), `worker` (the connections of
 //! one thread), `connection` (one client, a file per command), `hub` and `local` (who is subscribed to what), `recovery`
-//! (history and live publications joined), `rules` (what channels allow), `frame`, `delta` and `outbox` (what is written), `cluster` (the other nodes),
+//! (history and live publications joined), `rules` (what channels allow), `frame`, `delta` and `outbox` (what is written), `ready` (to whom next), `cluster` (the other nodes),
 //! `hooks` and `options` (what an application and an operator bring), `glob` (patterns with wildcards).
 //!
 //! Never: a socket, a clock, a thread, a `spawn`, the name of an engine. What waits leaves as a [`Task`] and returns as
@@ -22,6 +22,7 @@ pub mod metrics;
 mod node;
 pub mod options;
 mod outbox;
+mod ready;
 mod recovery;
 mod registry;
 mod rules;

@@ -8,19 +8,31 @@ use bytes::Bytes;
 /// What one queued frame costs besides its bytes, so that many tiny frames are bounded too.
 pub const FRAME_OVERHEAD: usize = 64;
 
-/// A queue of finished frames, counted in bytes. It allocates nothing while empty.
+/// A queue of finished frames, counted in bytes. It allocates nothing while it holds one frame or none: nearly every
+/// frame is written before the next one comes.
 #[derive(Default)]
 pub struct Outbox {
-    frames: VecDeque<Bytes>,
+    frames: Frames,
     /// Bytes of the first frame that are already written.
     written: usize,
     bytes: usize,
 }
 
+#[derive(Default)]
+enum Frames {
+    #[default]
+    None,
+    One(Bytes),
+    #[expect(clippy::box_collection, reason = "every connection has room for this, hardly any ever needs it")]
+    Many(Box<VecDeque<Bytes>>),
+}
+
+// === impl Outbox ===
+
 impl Outbox {
     /// Whether everything has been written.
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.frames.len() == 0
     }
 
     /// Bytes waiting.
@@ -36,23 +48,23 @@ impl Outbox {
     /// Appends a finished frame.
     pub fn push(&mut self, frame: Bytes) {
         self.bytes += frame.len();
-        self.frames.push_back(frame);
+        self.frames.push(frame);
     }
 
     /// Puts up to `max` slices of what waits into `into`, in order, for one vectored write.
-    pub fn slices<'a>(&'a self, into: &mut Vec<IoSlice<'a>>, max: usize) {
+    pub fn slices<'a>(&'a self, into: &mut impl Extend<IoSlice<'a>>, max: usize) {
         let mut skip = self.written;
-        for frame in self.frames.iter().take(max) {
-            into.push(IoSlice::new(&frame[skip..]));
-            skip = 0;
-        }
+        into.extend(self.frames.iter().take(max).map(|frame| {
+            let from = std::mem::take(&mut skip);
+            IoSlice::new(&frame[from..])
+        }));
     }
 
     /// Forgets the first `written` bytes: they are on their way. Gives the memory back once nothing waits.
     pub fn advance(&mut self, mut written: usize) {
         debug_assert!(written <= self.bytes, "more written than was there");
         self.bytes -= written.min(self.bytes);
-        while let Some(frame) = self.frames.front() {
+        while let Some(frame) = self.frames.first() {
             let left = frame.len() - self.written;
             if written < left {
                 self.written += written;
@@ -60,23 +72,77 @@ impl Outbox {
             }
             written -= left;
             self.written = 0;
-            self.frames.pop_front();
+            self.frames.pop();
         }
-        self.frames = VecDeque::new();
     }
 
     /// Drops everything that no byte has been written of, so that what follows still begins at a frame.
     pub fn discard_unwritten(&mut self) {
-        let started = (self.written > 0).then(|| self.frames.pop_front()).flatten();
-        self.frames = VecDeque::new();
+        let started = (self.written > 0).then(|| self.frames.pop()).flatten();
+        self.frames = Frames::None;
         self.bytes = 0;
         match started {
             Some(frame) => {
                 self.bytes = frame.len() - self.written;
-                self.frames.push_back(frame);
+                self.frames.push(frame);
             }
             None => self.written = 0,
         }
+    }
+}
+
+// === impl Frames ===
+
+impl Frames {
+    fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One(_) => 1,
+            Self::Many(frames) => frames.len(),
+        }
+    }
+
+    fn first(&self) -> Option<&Bytes> {
+        match self {
+            Self::None => None,
+            Self::One(frame) => Some(frame),
+            Self::Many(frames) => frames.front(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        let (one, many) = match self {
+            Self::None => (None, None),
+            Self::One(frame) => (Some(frame), None),
+            Self::Many(frames) => (None, Some(frames.iter())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    fn push(&mut self, frame: Bytes) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(frame),
+            Self::One(first) => Self::Many(Box::new(VecDeque::from([first, frame]))),
+            Self::Many(mut frames) => {
+                frames.push_back(frame);
+                Self::Many(frames)
+            }
+        };
+    }
+
+    /// Takes the first frame; gives the memory back with the last.
+    fn pop(&mut self) -> Option<Bytes> {
+        let Self::Many(frames) = self else {
+            return match std::mem::take(self) {
+                Self::One(frame) => Some(frame),
+                _ => None,
+            };
+        };
+        let first = frames.pop_front();
+        if frames.is_empty() {
+            *self = Self::None;
+        }
+        first
     }
 }
 

@@ -25,6 +25,7 @@ use crate::inbox::{Control, Inbox, Item};
 use crate::local::LocalChannels;
 use crate::node::Node;
 use crate::outbox::Outbox;
+use crate::ready::{Line, Ready};
 use crate::task::{Completion, Task};
 use crate::time::{NEVER, Now, millis};
 use crate::wheel::TimerWheel;
@@ -59,8 +60,12 @@ pub struct Worker {
     connections: Slab<Connection>,
     shared: Shared,
     wheel: TimerWheel,
-    ready: VecDeque<u32>,
+    ready: Ready,
     inbox: Arc<Inbox>,
+    /// Taken from the inbox and not done yet.
+    pending: VecDeque<Item>,
+    /// What was broadcast since the driver last had nothing left to take, in bytes of one connection's outbox at most.
+    unoffered: usize,
     generations: u32,
     due: Vec<u32>,
 }
@@ -94,8 +99,10 @@ impl Worker {
                 replies: Vec::new(),
             },
             wheel,
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             inbox,
+            pending: VecDeque::new(),
+            unoffered: 0,
             generations: 0,
             due: Vec::new(),
         }
@@ -146,28 +153,28 @@ impl Worker {
         }
     }
 
-    /// Does everything that has come from other threads or is due by the clock.
+    /// Does what has come from other threads and what is due by the clock.
+    ///
+    /// Broadcasts are taken in portions: after half of what an outbox may hold, the rest waits until the driver has taken
+    /// every connection with news. So an outbox overflows only because its socket does not take what it is offered, never
+    /// because too much came at once.
     pub fn advance(&mut self, now: Now) {
-        for item in self.inbox.take() {
-            match item {
-                Item::Broadcast(broadcast) => self.broadcast(&broadcast, now),
-                Item::Completed(done) => self.complete(done, now),
-                Item::Control(control) => self.control(&control, now),
-                Item::Lost(channel) => {
-                    let subscribers: Vec<_> = self.shared.channels.subscribers(&channel).collect();
-                    for subscriber in subscribers {
-                        self.turn(subscriber.slot, now, |connection, turn| {
-                            connection.lost(subscriber.sub, turn)
-                        });
-                    }
+        if self.ready.is_empty() {
+            self.unoffered = 0;
+        }
+        if self.pending.is_empty() {
+            self.inbox.take(&mut self.pending);
+        }
+        let portion = self.shared.node.options().client.queue_max_size / 2;
+        while let Some(item) = self.pending.pop_front() {
+            if let Item::Broadcast(broadcast) = &item {
+                if self.unoffered > portion {
+                    self.pending.push_front(item);
+                    break;
                 }
-                Item::Drain(spread) => {
-                    let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot as u32).collect();
-                    for slot in slots {
-                        self.turn(slot, now, |connection, turn| connection.drain(spread, turn));
-                    }
-                }
+                self.unoffered += broadcast.weight();
             }
+            self.take(item, now);
         }
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(now.ms(), &mut due);
@@ -183,7 +190,15 @@ impl Worker {
 impl Worker {
     /// When [`Worker::advance`] has something to do at the latest, in monotonic time.
     pub fn deadline(&self) -> Option<Duration> {
+        if self.is_behind() {
+            return Some(Duration::ZERO);
+        }
         self.wheel.next_deadline().map(Duration::from_millis)
+    }
+
+    /// Whether more has come than [`Worker::advance`] takes before the driver has served everyone with news.
+    pub fn is_behind(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Work that waits for something.
@@ -191,18 +206,24 @@ impl Worker {
         self.shared.tasks.pop_front()
     }
 
-    /// A connection with news: something to write, a reason to close, or reading wanted again.
+    /// A connection with news: something to write, a reason to close, or reading wanted again. Whoever takes it serves it
+    /// before asking for the next one.
     pub fn next_ready(&mut self) -> Option<ConnectionKey> {
-        while let Some(slot) = self.ready.pop_front() {
+        while let Some((slot, line)) = self.ready.next() {
             if let Some(connection) = self.connections.get_mut(slot as usize)
-                && connection.listed
+                && connection.listed == Some(line)
                 && !connection.gone
             {
-                connection.listed = false;
+                connection.listed = None;
                 return Some(ConnectionKey(slot));
             }
         }
         None
+    }
+
+    /// Whether [`Worker::next_ready`] may have one.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// What is to be written.
@@ -288,9 +309,8 @@ impl Worker {
         self.wheel.set(slot, connection.deadline());
         let resumed = !wanted_read && connection.wants_read();
         let news = !connection.outbox.is_empty() || connection.closing().is_some() || resumed;
-        if news && !connection.listed && !connection.gone {
-            connection.listed = true;
-            self.ready.push_back(slot);
+        if news && !connection.gone {
+            self.ready.list(slot, Line::Answer, &mut connection.listed);
         }
     }
 
@@ -298,7 +318,28 @@ impl Worker {
     fn shrink(&mut self) {
         if self.connections.is_empty() {
             self.connections = Slab::new();
-            self.ready.shrink_to_fit();
+            self.ready.shrink();
+        }
+    }
+
+    /// Does one thing that came from another thread.
+    fn take(&mut self, item: Item, now: Now) {
+        match item {
+            Item::Broadcast(broadcast) => self.broadcast(&broadcast, now),
+            Item::Completed(done) => self.complete(done, now),
+            Item::Control(control) => self.control(&control, now),
+            Item::Lost(channel) => {
+                let subscribers: Vec<_> = self.shared.channels.subscribers(&channel).collect();
+                for subscriber in subscribers {
+                    self.turn(subscriber.slot, now, |connection, turn| connection.lost(subscriber.sub, turn));
+                }
+            }
+            Item::Drain(spread) => {
+                let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot as u32).collect();
+                for slot in slots {
+                    self.turn(slot, now, |connection, turn| connection.drain(spread, turn));
+                }
+            }
         }
     }
 
@@ -318,10 +359,7 @@ impl Worker {
             match connection.deliver(subscriber.sub, broadcast, arrival) {
                 Delivery::Queued => {
                     queued += 1;
-                    if !connection.listed {
-                        connection.listed = true;
-                        self.ready.push_back(subscriber.slot);
-                    }
+                    self.ready.list(subscriber.slot, Line::Broadcast, &mut connection.listed);
                     if connection.outbox.weight() > limit {
                         trouble.push((subscriber.slot, Delivery::Queued));
                     }

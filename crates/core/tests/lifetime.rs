@@ -172,6 +172,49 @@ fn a_slow_consumer_is_cut_and_others_are_not() {
 }
 
 #[test]
+fn who_was_not_offered_anything_yet_is_not_slow() {
+    let mut setup = Setup::default();
+    setup.options.client.queue_max_size = 2_000;
+    let mut world = setup.build();
+    let key = world.connected();
+    world.say(key, r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+    while world.worker.next_ready().is_some() {}
+    // Ten times what an outbox may hold, all before the worker's thread gets to run.
+    for n in 0..250 {
+        let data = Bytes::from(n.to_string());
+        assert!(
+            world.node.publish("a", data, Default::default()).now_or_never().is_some_and(|done| done.is_ok())
+        );
+    }
+    let mut heard = 0;
+    loop {
+        let now = world.now();
+        world.worker.advance(now);
+        let Some(ready) = world.worker.next_ready() else { break };
+        assert_eq!((ready, world.closing(key)), (key, None), "cut although it reads all it is offered");
+        heard += world.heard(key).len();
+    }
+    assert_eq!(heard, 250);
+    assert!(!world.worker.is_behind());
+}
+
+#[test]
+fn an_answer_overtakes_a_broadcast_to_others() {
+    let mut world = world();
+    let crowd: Vec<_> = (0..20).map(|_| world.connected()).collect();
+    for key in &crowd {
+        world.say(*key, r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+    }
+    let asking = world.connected();
+    while world.worker.next_ready().is_some() {}
+    world.publish("a", "1");
+    world.send(asking, r#"{"id":3,"rpc":{"method":"x"}}"#);
+    let served: Vec<_> = std::iter::from_fn(|| world.worker.next_ready()).collect();
+    assert!(served[..2].contains(&asking), "{served:?}");
+    assert_eq!(served.len(), 21);
+}
+
+#[test]
 fn what_is_not_json_closes_json_clients_only_when_it_reaches_them() {
     let mut world = world();
     let key = world.connected();

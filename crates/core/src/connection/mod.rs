@@ -42,6 +42,7 @@ use crate::hooks::{ClientContext, Refusal, UpgradeRequest};
 use crate::local::LocalChannels;
 use crate::node::Node;
 use crate::outbox::Outbox;
+use crate::ready::Line;
 use crate::rules::Asker;
 use crate::task::{Answer, Task};
 use crate::time::{Millis, NEVER, Now};
@@ -114,8 +115,8 @@ pub(crate) struct Connection {
     pub(crate) outbox: Outbox,
     /// Pings that must be answered and are not yet. More than one, if we had stopped reading meanwhile.
     pings_unanswered: u8,
-    /// In the worker's list of connections with news.
-    pub(crate) listed: bool,
+    /// Where it stands among the worker's connections with news.
+    pub(crate) listed: Option<Line>,
     /// The driver has let go of it.
     pub(crate) gone: bool,
     /// A task of it panicked: what it was about will never be answered.
@@ -145,7 +146,7 @@ impl Connection {
             closing: None,
             outbox: Outbox::default(),
             pings_unanswered: 0,
-            listed: false,
+            listed: None,
             gone: false,
             broken: false,
         }

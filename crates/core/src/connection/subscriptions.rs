@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tidewire_protocol::{ChannelName, StreamPosition, Unsubscribed};
 
 use crate::delta::DeltaState;
@@ -114,7 +115,7 @@ impl Subscription {
 /// The subscriptions of a connection. Indexes are stable; most connections have few, so searching is a short scan.
 #[derive(Default)]
 pub(crate) struct Subscriptions {
-    slots: Vec<Option<Box<Subscription>>>,
+    slots: SmallVec<[Option<Box<Subscription>>; 2]>,
     attempts: u32,
 }
 
@@ -159,7 +160,7 @@ impl Subscriptions {
             self.slots.pop();
         }
         if self.slots.is_empty() {
-            self.slots = Vec::new();
+            self.slots = SmallVec::new();
         }
         removed.map(|sub| *sub)
     }

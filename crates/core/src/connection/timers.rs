@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tidewire_engine::{Engine, HistoryFilter};
-use tidewire_protocol::{ChannelName, Disconnect, Reply, StreamPosition, Unsubscribed};
+use tidewire_protocol::{ChannelName, Disconnect, StreamPosition, Unsubscribed};
 
 use super::{Connection, Stage, Turn};
 use crate::hooks::{RefreshEvent, SubRefreshEvent};
 use crate::task::{Answer, SubKey};
 use crate::time::{Millis, NEVER, millis};
+
+/// Pings are sent twice a second at the most, each time to all that are due.
+const PING_STEP_MAX: Millis = 500;
 
 /// How soon a refresh hook that failed is asked again.
 pub(super) const RETRY: Duration = Duration::from_secs(60);
@@ -92,19 +95,19 @@ impl Connection {
     /// The first ping comes at a random moment of the second half of the interval, to spread the load.
     pub(super) fn arm_ping(&mut self, interval: Duration, turn: &mut Turn<'_>) {
         if !interval.is_zero() {
-            self.deadlines.ping = turn.now.ms() + spread_half(interval, turn);
+            self.deadlines.ping = gathered(turn.now.ms() + spread_half(interval, turn), interval);
         }
     }
 
     fn ping(&mut self, turn: &mut Turn<'_>) {
         let options = &turn.node.options().client;
         let now = turn.now.ms();
-        self.deadlines.ping = now + millis(options.ping_interval);
+        self.deadlines.ping = gathered(now + millis(options.ping_interval), options.ping_interval);
         if !options.pong_timeout.is_zero() {
             self.pings_unanswered = self.pings_unanswered.saturating_add(1);
             self.deadlines.pong = self.deadlines.pong.min(now + millis(options.pong_timeout));
         }
-        self.reply(Reply::default(), turn);
+        self.outbox.push(self.wire.ping());
     }
 
     fn pong_missing(&mut self, turn: &mut Turn<'_>) {
@@ -251,7 +254,33 @@ async fn read_top(engine: &dyn Engine, channel: &ChannelName, meta_ttl: Duration
     }
 }
 
+/// The moment at or before `at` at which pings are sent. Pings of many connections at once cost half of what they cost
+/// one by one: the thread and the code wake up once for all of them, and so does what answers.
+fn gathered(at: Millis, interval: Duration) -> Millis {
+    let step = (millis(interval) / 32).clamp(1, PING_STEP_MAX);
+    at - at % step
+}
+
 fn spread_half(interval: Duration, turn: &mut Turn<'_>) -> Millis {
     let interval = millis(interval).max(2);
     turn.rng.random_range(interval / 2..interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_of_one_interval_meet_and_come_no_later_than_without() {
+        let interval = Duration::from_secs(25);
+        let moments: std::collections::BTreeSet<Millis> =
+            (100_000..125_000).map(|at| gathered(at, interval)).collect();
+        assert_eq!(moments.len(), 50, "two a second");
+        for interval in [1, 40, 900, 25_000, 3_600_000].map(Duration::from_millis) {
+            for at in 7_000..8_000 {
+                let early = at - gathered(at, interval);
+                assert!(early <= millis(interval) / 32, "{early} ms early of {interval:?}");
+            }
+        }
+    }
 }

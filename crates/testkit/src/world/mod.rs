@@ -285,6 +285,9 @@ impl World {
                 if let Some(link) = self.by_key[number].get(key.index()).copied().flatten() {
                     self.serve(link);
                 }
+            } else if self.workers[number].is_behind() {
+                let now = self.now();
+                self.workers[number].advance(now);
             } else {
                 break;
             }

@@ -32,8 +32,11 @@ pub trait Driven: 'static {
     fn next_task(&mut self) -> Option<Task>;
     /// The result of a task that was ready at once.
     fn complete(&mut self, done: Completion, now: Now);
-    /// A connection with something to write, to close, or to be read again; each once per change.
+    /// A connection with something to write, to close, or to be read again; each once per change. It is served before
+    /// the next one is asked for.
     fn next_ready(&mut self) -> Option<ConnectionKey>;
+    /// Whether there may be one.
+    fn has_ready(&self) -> bool;
     /// Finished frames to write.
     fn outbox(&mut self, key: ConnectionKey) -> &mut Outbox;
     /// Whether more messages are welcome now.
@@ -72,6 +75,9 @@ impl Driven for Worker {
     }
     fn next_ready(&mut self) -> Option<ConnectionKey> {
         Worker::next_ready(self)
+    }
+    fn has_ready(&self) -> bool {
+        Worker::has_ready(self)
     }
     fn outbox(&mut self, key: ConnectionKey) -> &mut Outbox {
         Worker::outbox(self, key)

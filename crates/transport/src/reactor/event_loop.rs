@@ -7,6 +7,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll as TaskPoll, Waker};
 use std::time::Duration;
 
@@ -44,11 +45,14 @@ pub(super) struct EventLoop<D> {
     pub(super) by_key: Vec<u32>,
     /// Shared by all connections; what must outlive a turn is copied out.
     pub(super) buffer: Vec<u8>,
+    /// Sockets that are to be written for the reactor's own reasons: room after a stall, a share used up, an ending.
     pub(super) to_write: VecDeque<u32>,
     pub(super) to_read: VecDeque<u32>,
     /// Moments at which stalled or ending sockets are looked at. An entry may be stale: what is due is decided by the socket.
     pub(super) timers: BinaryHeap<Reverse<(Duration, u32)>>,
     pub(super) now: Now,
+    /// Writes that are not counted in the mailbox yet.
+    pub(super) writes: u64,
     pub(super) stopping: bool,
 }
 
@@ -80,6 +84,7 @@ impl<D: Driven> EventLoop<D> {
             to_read: VecDeque::new(),
             timers: BinaryHeap::new(),
             now,
+            writes: 0,
             stopping: false,
         }
     }
@@ -108,11 +113,12 @@ impl<D: Driven> EventLoop<D> {
             self.mailbox.awake();
             self.take_mail();
             self.driven.advance(self.now);
+            self.run_tasks();
             self.read_again();
             self.fire_timers();
-            self.settle();
             self.sweep();
-            self.settle();
+            self.run_tasks();
+            self.mailbox.counts.writes.fetch_add(std::mem::take(&mut self.writes), Ordering::Relaxed);
         }
         self.abandon_all();
         Ok(())
@@ -120,7 +126,7 @@ impl<D: Driven> EventLoop<D> {
 
     /// How long to wait for readiness.
     fn timeout(&self) -> Option<Duration> {
-        if !self.to_write.is_empty() || !self.to_read.is_empty() {
+        if !self.to_write.is_empty() || !self.to_read.is_empty() || self.driven.has_ready() {
             return Some(Duration::ZERO);
         }
         let own = self.timers.peek().map(|Reverse((at, _))| *at);
@@ -190,16 +196,6 @@ impl<D: Driven> EventLoop<D> {
         }
     }
 
-    /// Runs tasks and lists the connections that have something to say, until nothing changes.
-    fn settle(&mut self) {
-        self.run_tasks();
-        while let Some(key) = self.driven.next_ready() {
-            if let Some(id) = self.id_of(key) {
-                self.list_to_write(id);
-            }
-        }
-    }
-
     /// Polls each task once, where nearly every one is ready; those that are not go to the runtime.
     pub(super) fn run_tasks(&mut self) {
         while let Some(task) = self.driven.next_task() {
@@ -216,12 +212,19 @@ impl<D: Driven> EventLoop<D> {
         }
     }
 
-    /// Writes to the next listed sockets, each up to what is in its outbox at that moment.
+    /// Serves the next sockets with something to do, each up to what is in its outbox at that moment: those the reactor
+    /// has listed itself, then those the driven has.
     fn sweep(&mut self) {
         for _ in 0..self.to_write.len().min(WRITES_PER_SWEEP) {
-            let Some(id) = self.to_write.pop_front() else { return };
+            let Some(id) = self.to_write.pop_front() else { break };
             if let Some(entry) = self.entries.get_mut(id as usize) {
                 entry.to_write = false;
+                self.attend(id);
+            }
+        }
+        for _ in 0..WRITES_PER_SWEEP {
+            let Some(key) = self.driven.next_ready() else { return };
+            if let Some(id) = self.id_of(key) {
                 self.attend(id);
             }
         }

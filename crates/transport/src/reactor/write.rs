@@ -1,10 +1,10 @@
 //! From the outbox to the socket.
 
 use std::cmp::Reverse;
-use std::io;
-use std::sync::atomic::Ordering;
+use std::io::{self, IoSlice};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tidewire_core::Linger;
 use tidewire_protocol::Disconnect;
 
@@ -76,9 +76,9 @@ impl<D: Driven> EventLoop<D> {
             if outbox.is_empty() && !entry.socket.holds_output() {
                 break Flush::Done;
             }
-            let mut slices = Vec::new();
+            let mut slices = SmallVec::<[IoSlice<'_>; SLICES_PER_WRITE]>::new();
             outbox.slices(&mut slices, SLICES_PER_WRITE);
-            self.mailbox.counts.writes.fetch_add(1, Ordering::Relaxed);
+            self.writes += 1;
             let written = entry.socket.write(&slices)?;
             drop(slices);
             outbox.advance(written.taken);

@@ -80,6 +80,10 @@ impl Driven for Echo {
         self.ready.pop_front()
     }
 
+    fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     fn outbox(&mut self, key: ConnectionKey) -> &mut Outbox {
         &mut self.connections[key.index()].outbox
     }

@@ -145,6 +145,10 @@ impl Driven for Scripted {
         }
     }
 
+    fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     fn outbox(&mut self, key: ConnectionKey) -> &mut Outbox {
         &mut self.connections[key.index()].outbox
     }
