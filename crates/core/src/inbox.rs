@@ -14,8 +14,9 @@ use crate::hooks::SubscribeGrant;
 use crate::task::Completion;
 
 /// Bytes of broadcasts a worker may have waiting. Above it broadcasts are left out and their channels are marked lost,
-/// so that positioned subscribers are told and others miss a message, as at-most-once allows.
-const BROADCAST_BYTES_MAX: usize = 256 << 20;
+/// so that positioned subscribers are told and others miss a message, as at-most-once allows. The worker may have as many
+/// under way.
+const BROADCAST_BYTES_MAX: usize = 128 << 20;
 
 /// Room for this many items is kept when a queue has been emptied.
 const KEPT_ITEMS: usize = 1024;
