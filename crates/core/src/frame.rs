@@ -109,6 +109,8 @@ pub(crate) struct Broadcast {
     pub(crate) event: Event,
     /// The stream's epoch, if the event is a publication with an offset.
     pub(crate) epoch: Epoch,
+    /// It had been missed and was read from history, so its age says nothing about how fast announcements come.
+    caught_up: bool,
     /// The publication before it, if patches against that are wanted.
     previous: Option<Arc<Publication>>,
     frames: [[OnceLock<Option<Bytes>>; Form::COUNT]; Wire::COUNT],
@@ -116,7 +118,7 @@ pub(crate) struct Broadcast {
 
 impl Broadcast {
     pub(crate) fn new(channel: ChannelName, event: Event, epoch: Epoch) -> Self {
-        Self { channel, event, epoch, previous: None, frames: Default::default() }
+        Self { channel, event, epoch, caught_up: false, previous: None, frames: Default::default() }
     }
 
     /// Names the publication that subscribers with deltas hold, which must be the one right before.
@@ -139,6 +141,12 @@ impl Broadcast {
         }
     }
 
+    /// Marks it as read from history.
+    pub(crate) fn caught_up(mut self) -> Self {
+        self.caught_up = true;
+        self
+    }
+
     /// Whether this is a publication that was made more than `lag` before `now`. One of unknown time never is, nor one that
     /// has not been made yet by this node's clock.
     pub(crate) fn is_older(&self, lag: Duration, now: Now) -> bool {
@@ -146,7 +154,7 @@ impl Broadcast {
             return false;
         };
         let age = u64::try_from(now.unix_ms.saturating_sub(publication.time)).unwrap_or(0);
-        publication.time > 0 && Duration::from_millis(age) > lag
+        !self.caught_up && publication.time > 0 && Duration::from_millis(age) > lag
     }
 
     /// About how much memory the event holds.

@@ -5,19 +5,22 @@
 
 use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_channel::mpsc;
 use futures_util::future::{Shared, join_all};
+use futures_util::{FutureExt, StreamExt};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
-use tidewire_engine::{Announcements, BoxFuture, Engine, EngineError};
-use tidewire_protocol::{ChannelName, ClientInfo, Epoch, Publication};
+use tidewire_engine::{Announcements, BoxFuture, Clock, Engine, EngineError, History, HistoryFilter};
+use tidewire_protocol::{ChannelName, ClientInfo, Epoch, Publication, StreamPosition};
 
 use crate::frame::{Broadcast, Event};
 use crate::inbox::{Inbox, Item};
 use crate::metrics::Metrics;
-use crate::time::Millis;
+use crate::time::{Millis, millis};
+use crate::watch::{Heard, Read, Watch};
 
 const SHARDS: usize = 64;
 /// How long an unused channel stays subscribed at the engine.
@@ -34,6 +37,8 @@ struct Channel {
     leaving: bool,
     /// Since when nobody is subscribed.
     unused_since: Option<Millis>,
+    /// Kept while somebody follows the channel by position.
+    watch: Option<Box<Watch>>,
 }
 
 type Shard = HashMap<ChannelName, Channel, foldhash::fast::RandomState>;
@@ -46,12 +51,26 @@ pub(crate) struct Hub {
     shards: Vec<Mutex<Shard>>,
     inboxes: RwLock<Vec<Arc<Inbox>>>,
     metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    /// Channels whose history must be read, each once until it has been.
+    repairs: mpsc::UnboundedSender<ChannelName>,
+    repairs_to_do: Mutex<Option<mpsc::UnboundedReceiver<ChannelName>>>,
 }
 
 impl Hub {
-    pub(crate) fn new(engine: Weak<dyn Engine>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(engine: Weak<dyn Engine>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { engine, hasher: Default::default(), shards, inboxes: RwLock::default(), metrics }
+        let (repairs, to_do) = mpsc::unbounded();
+        Self {
+            engine,
+            hasher: Default::default(),
+            shards,
+            inboxes: RwLock::default(),
+            metrics,
+            clock,
+            repairs,
+            repairs_to_do: Mutex::new(Some(to_do)),
+        }
     }
 
     /// Adds a worker; the number it goes by.
@@ -86,6 +105,7 @@ impl Hub {
             settled: self.ask_to_subscribe(channel, None),
             leaving: false,
             unused_since: None,
+            watch: None,
         });
         let failed = matches!(known.settled.peek(), Some(Err(_)));
         if known.leaving || failed {
@@ -114,6 +134,8 @@ impl Hub {
         }
         if known.workers.is_empty() {
             known.unused_since = Some(now);
+            // What is published while nobody listens is nobody's loss.
+            known.watch = None;
         }
     }
 
@@ -199,20 +221,125 @@ impl Hub {
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
+    /// Hands an event out, unless the channel's repair keeps it. The shard stays locked meanwhile: that keeps the order
+    /// between announcements and repairs.
     fn broadcast(&self, broadcast: Broadcast) {
-        let workers: SmallVec<[u16; 8]> = match self.shard(&broadcast.channel).lock().get(&broadcast.channel)
-        {
-            Some(known) => known.workers.iter().map(|(id, _)| *id).collect(),
-            None => return,
-        };
-        if workers.is_empty() {
+        let mut shard = self.shard(&broadcast.channel).lock();
+        let Some(known) = shard.get_mut(&broadcast.channel).filter(|known| !known.workers.is_empty()) else {
             return;
-        }
+        };
         let broadcast = Arc::new(broadcast);
-        for inbox in workers.iter().filter_map(|worker| self.inbox(*worker)) {
-            if !inbox.push_broadcast(&broadcast) {
+        let heard = match known.watch.as_deref_mut() {
+            Some(watch) => watch.hear(broadcast, self.now()),
+            None => Heard::Pass(broadcast),
+        };
+        match heard {
+            Heard::Pass(broadcast) => self.hand_out(&known.workers, &broadcast),
+            Heard::Taken => {}
+            Heard::Gap(channel) => self.repair_soon(channel),
+        }
+    }
+
+    fn hand_out(&self, workers: &[(u16, u32)], broadcast: &Arc<Broadcast>) {
+        let inboxes = self.inboxes.read();
+        for inbox in workers.iter().filter_map(|(worker, _)| inboxes.get(usize::from(*worker))) {
+            if !inbox.push_broadcast(broadcast) {
                 self.metrics.inbox_overflows.increment();
             }
+        }
+    }
+
+    fn now(&self) -> Millis {
+        millis(self.clock.monotonic())
+    }
+}
+
+// === impl Hub: catching up ===
+
+/// Histories that are read at a time.
+const REPAIRS_AT_ONCE: usize = 64;
+
+impl Hub {
+    /// Somebody follows the channel from here on.
+    pub(crate) fn follow(&self, channel: &ChannelName, position: &StreamPosition, meta_ttl: Duration) {
+        if let Some(known) = self.shard(channel).lock().get_mut(channel)
+            && known.watch.is_none()
+            && !position.epoch.is_empty()
+        {
+            known.watch = Some(Box::new(Watch::new(position.clone(), meta_ttl, self.now())));
+        }
+    }
+
+    /// Begins to look for what may be missing of the channels whose position nothing has confirmed for `delay` (0: of
+    /// none), and again where that failed. To be called about once a second.
+    pub(crate) fn look_after_positions(&self, delay: Millis) {
+        let now = self.now();
+        let mut due = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let watched =
+                shard.iter_mut().filter_map(|(name, known)| Some((name, known.watch.as_deref_mut()?)));
+            due.extend(watched.filter_map(|(name, watch)| watch.take_due(now, delay).then(|| name.clone())));
+        }
+        // The tables are in random order; the engine is asked in an order that a simulation can repeat.
+        due.sort();
+        due.into_iter().for_each(|channel| self.repair_soon(channel));
+    }
+
+    fn repair_soon(&self, channel: ChannelName) {
+        // Without a receiver the node is going down.
+        let _ = self.repairs.unbounded_send(channel);
+    }
+
+    /// Reads what is missing and hands it out, channel by channel, until dropped. To be driven while the node lives.
+    pub(crate) async fn serve_repairs(&self) {
+        let to_do = self.repairs_to_do.lock().take();
+        if let Some(to_do) = to_do {
+            to_do.for_each_concurrent(REPAIRS_AT_ONCE, |channel| self.repair(channel)).await;
+        }
+    }
+
+    async fn repair(&self, channel: ChannelName) {
+        loop {
+            let read =
+                match self.shard(&channel).lock().get_mut(&channel).and_then(|known| known.watch.as_mut()) {
+                    Some(watch) => watch.read(self.now()),
+                    None => return,
+                };
+            let everything = HistoryFilter { since: Some(read.since.offset), limit: None, reverse: false };
+            let history = match live(&self.engine) {
+                Ok(engine) => engine.history(&channel, everything, read.meta_ttl).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &history {
+                tracing::warn!(%error, "what a channel may have missed could not be read");
+            }
+            if !self.repaired(&channel, &read, history) {
+                return;
+            }
+        }
+    }
+
+    /// Hands out what a read has brought; whether another one is needed.
+    fn repaired(&self, channel: &ChannelName, read: &Read, history: Result<History, EngineError>) -> bool {
+        let mut shard = self.shard(channel).lock();
+        let Some(known) = shard.get_mut(channel) else { return false };
+        let Some(watch) = known.watch.as_deref_mut() else { return false };
+        let Some(repaired) = watch.repaired(channel, read, history, self.now()) else { return false };
+        self.metrics.repaired.add(repaired.found as u64);
+        if repaired.lost {
+            self.metrics.unrepaired.increment();
+            self.tell_lost(channel);
+        }
+        for broadcast in repaired.broadcasts {
+            self.hand_out(&known.workers, &broadcast);
+        }
+        repaired.again
+    }
+
+    fn tell_lost(&self, channel: &ChannelName) {
+        for inbox in self.inboxes.read().iter() {
+            inbox.push(Item::Lost(channel.clone()));
         }
     }
 }
@@ -246,8 +373,13 @@ impl Announcements for Hub {
     }
 
     fn lost(&self, channel: &ChannelName) {
-        for inbox in self.inboxes.read().iter() {
-            inbox.push(Item::Lost(channel.clone()));
+        let mut shard = self.shard(channel).lock();
+        let Some(known) = shard.get_mut(channel) else { return };
+        match known.watch.as_deref_mut().map(Watch::doubt) {
+            Some(true) => self.repair_soon(channel.clone()),
+            Some(false) => {}
+            // Nobody follows by position yet; but somebody may be about to.
+            None => self.tell_lost(channel),
         }
     }
 }

@@ -28,6 +28,7 @@ mod registry;
 mod rules;
 mod task;
 pub mod time;
+mod watch;
 mod wheel;
 mod worker;
 

@@ -52,6 +52,10 @@ pub struct Metrics {
     pub insufficient_states: Counter,
     /// Broadcasts a worker did not take because its inbox was full; the channels' positioned subscribers were told.
     pub inbox_overflows: Counter,
+    /// Publications that this node had missed and has read from history for its subscribers.
+    pub repaired: Counter,
+    /// Times that what this node had missed was not to be had; the channels' positioned subscribers were told.
+    pub unrepaired: Counter,
     /// Messages of other nodes that were left out because too many were waiting.
     pub bus_overflows: Counter,
     /// Messages of other nodes that could not be read, as from a much newer version.

@@ -50,13 +50,13 @@ pub struct ClientOptions {
     pub channel_limit: usize,
     /// Bytes an outbox may hold before the client counts as slow. Worst case per node: connections times this.
     pub queue_max_size: usize,
-    /// How often presence is refreshed and positions are checked.
+    /// How often presence is refreshed and expiry of subscriptions is looked at.
     pub presence_update_interval: Duration,
     /// How long a presence entry lives without a refresh.
     pub presence_ttl: Duration,
     /// Commands of one connection that may wait for answers at a time; 0 and 1: one after the other.
     pub concurrency: usize,
-    /// A position confirmed longer ago than this is checked against the engine.
+    /// A channel's position confirmed longer ago than this is checked against the engine; zero: never.
     pub channel_position_check_delay: Duration,
     /// A publication that reaches a positioned subscriber later than this after it was made counts as a sign that others
     /// are lost or late as well: the subscriber must start over. Compares the clock of whoever published with this node's.

@@ -68,7 +68,7 @@ pub(crate) fn join(resume: &Resume, history: History, buffered: &[Buffered]) -> 
 
 /// Whether `history` is everything after `since`: same epoch (an empty one matches any), nothing trimmed away, nothing
 /// cut off by the limit.
-fn continues(since: &StreamPosition, history: &History) -> bool {
+pub(crate) fn continues(since: &StreamPosition, history: &History) -> bool {
     if !since.epoch.is_empty() && since.epoch != history.top.epoch {
         return false;
     }

@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 use tidewire_engine::{BoxFuture, History};
-use tidewire_protocol::{Reply, StreamPosition};
+use tidewire_protocol::Reply;
 
 use crate::auth::Authenticated;
 use crate::hooks::{
@@ -69,10 +69,9 @@ pub(crate) enum Answer {
     Left {
         sub: SubKey,
     },
-    /// Join announced or presence refreshed; `top` is where the stream stands, if that was asked.
+    /// Join announced or presence refreshed.
     Tended {
         sub: SubKey,
-        top: Option<StreamPosition>,
     },
     Replied {
         id: u32,

@@ -18,7 +18,7 @@ use slab::Slab;
 use tidewire_protocol::Disconnect;
 use uuid::Uuid;
 
-use crate::connection::{Arrival, Closing, Connection, Delivery, Turn};
+use crate::connection::{Closing, Connection, Delivery, Turn};
 use crate::frame::{Broadcast, Wire};
 use crate::hooks::UpgradeRequest;
 use crate::inbox::{Control, Inbox, Item};
@@ -349,14 +349,13 @@ impl Worker {
         let options = &self.shared.node.options().client;
         let (limit, lag) = (options.queue_max_size, options.channel_position_max_time_lag);
         let late = !lag.is_zero() && broadcast.is_older(lag, now);
-        let arrival = Arrival { at: now.ms(), late };
         let mut trouble: Vec<(u32, Delivery)> = Vec::new();
         let mut queued = 0;
         for subscriber in self.shared.channels.subscribers(&broadcast.channel) {
             let Some(connection) = self.connections.get_mut(subscriber.slot as usize) else {
                 continue;
             };
-            match connection.deliver(subscriber.sub, broadcast, arrival) {
+            match connection.deliver(subscriber.sub, broadcast, late) {
                 Delivery::Queued => {
                     queued += 1;
                     self.ready.list(subscriber.slot, Line::Broadcast, &mut connection.listed);

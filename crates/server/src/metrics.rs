@@ -27,7 +27,7 @@ const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 type Row<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 /// What is counted, without the `_total` that the format adds.
-const COUNTERS: [Row<Metrics>; 17] = [
+const COUNTERS: [Row<Metrics>; 19] = [
     ("tidewire_connects", "Connections accepted", |m| m.connects.total()),
     ("tidewire_sockets_opened", "Sockets upgraded to WebSocket", |m| m.opened.total()),
     ("tidewire_commands", "Commands received from clients", |m| m.commands.total()),
@@ -49,6 +49,10 @@ const COUNTERS: [Row<Metrics>; 17] = [
         "Broadcasts a reactor could not take; subscribers with a position were told",
         |m| m.inbox_overflows.total(),
     ),
+    ("tidewire_repaired", "Publications this node had missed and read from history", |m| m.repaired.total()),
+    ("tidewire_unrepaired", "Times that what this node had missed was not to be had", |m| {
+        m.unrepaired.total()
+    }),
     ("tidewire_bus_overflows", "Messages of other nodes left out because too many were waiting", |m| {
         m.bus_overflows.total()
     }),

@@ -127,11 +127,12 @@ impl Plan {
     }
 
     /// The longest time after the last fault until everything must have been found and repaired: a dead socket noticed
-    /// by either side, a command given up, a backoff, two position checks, presence of the dead run out.
+    /// by either side, a command given up, a backoff, a position check whose first read does not end, presence of the
+    /// dead run out.
     pub(crate) fn convergence(&self) -> Duration {
         let client = &self.client;
         let noticed = client.ping_interval + client.pong_timeout + Duration::from_secs(20);
-        let checked = client.presence_update_interval * 2 + client.channel_position_check_delay;
+        let checked = client.channel_position_check_delay + Duration::from_secs(15);
         noticed + checked + client.presence_ttl + Duration::from_secs(5)
     }
 }

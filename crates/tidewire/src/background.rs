@@ -1,4 +1,4 @@
-//! What goes on by itself while a node runs: tidying about once a second, and hearing the other nodes.
+//! What goes on by itself while a node runs: tidying about once a second, and what the node does in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,5 +24,5 @@ pub(crate) async fn run(node: Arc<Node>, engine: Option<Arc<EmbeddedEngine>>, st
             }
         }
     };
-    stop.run_until_cancelled(async { tokio::join!(tidy, node.serve_cluster()) }).await;
+    stop.run_until_cancelled(async { tokio::join!(tidy, node.serve()) }).await;
 }

@@ -208,7 +208,7 @@ type Rest<'a> = BoxFuture<'a, ()>;
 impl Node {
     /// Takes part in the cluster: introduces this node, then hears the others, until dropped. To be driven for as long as
     /// the node lives; ends at once where the engine has no bus, and on a second call.
-    pub async fn serve_cluster(&self) {
+    pub(crate) async fn serve_cluster(&self) {
         let mailbox = self.cluster().mailbox.lock().take();
         let (Some(mut mailbox), Some(_)) = (mailbox, self.engine().bus()) else { return };
         self.say(Recipients::Others, Body::Heartbeat(self.heartbeat(true))).await;

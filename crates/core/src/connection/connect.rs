@@ -167,7 +167,7 @@ impl Connection {
                 wants_delta: asked.delta == "fossil",
                 ..Attempt::new(Origin::Connect)
             };
-            let key = self.reserve(channel, rules, attempt, turn);
+            let key = self.reserve(channel, rules, attempt);
             if let Some(sub) = self.subs.of(key) {
                 sub.server_side = true;
                 sub.from_token = from_token;

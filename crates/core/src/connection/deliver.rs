@@ -8,19 +8,10 @@ use crate::delta::DeltaState;
 use crate::frame::{Broadcast, Event, Form};
 use crate::recovery::{self, Step};
 use crate::task::SubKey;
-use crate::time::Millis;
 
 /// Most that is kept for a subscriber while the engine is asked for its history. Shared with other subscribers of the
 /// channel, so the worst case is per channel rather than per connection.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
-
-/// What all subscribers of one event have in common when it reaches them.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Arrival {
-    pub(crate) at: Millis,
-    /// It took longer than `client.channel_position_max_time_lag`.
-    pub(crate) late: bool,
-}
 
 /// What became of an event at one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +27,8 @@ pub(crate) enum Delivery {
 }
 
 impl Connection {
-    /// Hands an event to one subscription.
-    pub(crate) fn deliver(&mut self, sub: u32, broadcast: &Arc<Broadcast>, arrival: Arrival) -> Delivery {
+    /// Hands an event to one subscription. `late`: it took longer than `client.channel_position_max_time_lag`.
+    pub(crate) fn deliver(&mut self, sub: u32, broadcast: &Arc<Broadcast>, late: bool) -> Delivery {
         let index = sub;
         let Some(sub) = self.subs.at(sub) else {
             return Delivery::Skipped;
@@ -59,13 +50,13 @@ impl Connection {
         match &broadcast.event {
             Event::Join(_) | Event::Leave(_) if !sub.features.push_join_leave => return Delivery::Skipped,
             Event::Publication(_) if sub.features.positioned && broadcast.offset() > 0 => {
-                let step = if arrival.late {
+                let step = if late {
                     Step::Insufficient
                 } else {
                     recovery::advance(&mut sub.position, broadcast.offset(), &broadcast.epoch)
                 };
                 match step {
-                    Step::Deliver => sub.confirmed_at = arrival.at,
+                    Step::Deliver => {}
                     Step::Drop => return Delivery::Skipped,
                     Step::Insufficient => {
                         return Delivery::Insufficient(SubKey { index, attempt: sub.attempt });

@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 pub use self::close::{Closing, Linger};
 use self::connect::Connecting;
-pub(crate) use self::deliver::{Arrival, Delivery};
+pub(crate) use self::deliver::Delivery;
 use self::intake::Intake;
 use self::subscriptions::{Subscription, Subscriptions};
 use crate::frame::Wire;
@@ -222,7 +222,7 @@ impl Connection {
             Answer::Authorized { sub, outcome } => self.authorized(sub, outcome, turn),
             Answer::Joined { sub, outcome } => self.joined(sub, outcome, turn),
             Answer::Left { sub } => self.left(sub, turn),
-            Answer::Tended { sub, top } => self.tended(sub, top, turn),
+            Answer::Tended { sub } => drop(self.idle_again(sub, turn)),
             Answer::Replied { id, outcome } => self.answered(id, outcome, turn),
             Answer::Refreshed { id, outcome } => self.refreshed(id, outcome, turn),
             Answer::SubRefreshed { id, sub, outcome } => self.sub_refreshed(id, sub, outcome, turn),

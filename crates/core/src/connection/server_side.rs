@@ -64,7 +64,7 @@ impl Connection {
             return self.close(Disconnect::CHANNEL_LIMIT, turn);
         }
         let attempt = Attempt { since: operation.recover_since.clone(), ..Attempt::new(Origin::Api(ack)) };
-        let key = self.reserve(operation.channel.clone(), Arc::clone(rules), attempt, turn);
+        let key = self.reserve(operation.channel.clone(), Arc::clone(rules), attempt);
         if let Some(sub) = self.subs.of(key) {
             sub.server_side = true;
         }

@@ -15,7 +15,7 @@ use tidewire_protocol::{
 use super::connect::ttl;
 use super::intake::Begun;
 use super::subscriptions::{Attempt, Leaving, Origin, SubStage, Subscription};
-use super::{Arrival, Connection, Turn};
+use super::{Connection, Turn};
 use crate::auth::{by_subscribe_hook, by_subscription_token, engine_refusal};
 use crate::delta::{self, DeltaState};
 use crate::frame::Event;
@@ -61,7 +61,7 @@ impl Connection {
             ..Attempt::new(Origin::Command(id))
         };
         self.waiting += 1;
-        let key = self.reserve(channel.into(), rules, attempt, turn);
+        let key = self.reserve(channel.into(), rules, attempt);
         self.authorize(key, *request, turn);
         Ok(Begun::Yes)
     }
@@ -110,7 +110,6 @@ impl Connection {
         channel: ChannelName,
         rules: Arc<ChannelOptions>,
         attempt: Attempt,
-        turn: &Turn<'_>,
     ) -> SubKey {
         let number = self.subs.next_attempt();
         self.subs.insert(Subscription {
@@ -124,7 +123,6 @@ impl Connection {
             busy: false,
             delta: DeltaState::Off,
             position: StreamPosition::default(),
-            confirmed_at: turn.now.ms(),
             expire_at: 0,
             info: Bytes::new(),
         })
@@ -367,7 +365,10 @@ impl Connection {
             sub.delta = DeltaState::HasBase;
         }
         sub.position = joined.position;
-        sub.confirmed_at = turn.now.ms();
+        if sub.features.positioned {
+            let meta_ttl = sub.rules.history.map(|history| history.meta_ttl).unwrap_or_default();
+            turn.node.hub().follow(&sub.channel, &sub.position, meta_ttl);
+        }
         Ok((sub.channel.clone(), result))
     }
 
@@ -384,9 +385,8 @@ impl Connection {
         if !gathered.is_empty() {
             self.flush(turn);
             // What has a position was merged, so nothing here is judged by it.
-            let arrival = Arrival { at: turn.now.ms(), late: false };
             for broadcast in gathered {
-                self.deliver(key.index, &broadcast, arrival);
+                self.deliver(key.index, &broadcast, false);
             }
         }
         self.announce_join(key, turn);
@@ -411,7 +411,7 @@ impl Connection {
             if let Err(error) = engine.publish_join(&channel, info).await {
                 tracing::warn!(%error, "join could not be announced");
             }
-            Answer::Tended { sub: key, top: None }
+            Answer::Tended { sub: key }
         });
     }
 

@@ -14,7 +14,6 @@ use crate::options::ChannelOptions;
 use crate::recovery::Resume;
 use crate::rules::{Features, Wishes};
 use crate::task::SubKey;
-use crate::time::Millis;
 
 /// One channel of one connection, from the moment its name is reserved to the moment its traces are gone.
 pub(crate) struct Subscription {
@@ -32,8 +31,6 @@ pub(crate) struct Subscription {
     pub(crate) delta: DeltaState,
     /// Where the subscriber stands, if positioned.
     pub(crate) position: StreamPosition,
-    /// When the position was last known to be the stream's.
-    pub(crate) confirmed_at: Millis,
     /// Unix seconds; 0: never.
     pub(crate) expire_at: i64,
     /// Who the client is in this channel.
@@ -107,8 +104,8 @@ impl Subscription {
     }
 
     /// Whether the periodic tick has anything to do for it.
-    pub(crate) fn needs_tending(&self, lossless: bool) -> bool {
-        self.features.presence || (self.features.positioned && !lossless) || self.expire_at > 0
+    pub(crate) fn needs_tending(&self) -> bool {
+        self.features.presence || self.expire_at > 0
     }
 }
 

@@ -1,11 +1,10 @@
-//! What a connection does by itself: pings, expiry, presence refresh and position checks.
+//! What a connection does by itself: pings, expiry, presence refresh.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use tidewire_engine::{Engine, HistoryFilter};
-use tidewire_protocol::{ChannelName, Disconnect, StreamPosition, Unsubscribed};
+use tidewire_protocol::{Disconnect, Unsubscribed};
 
 use super::{Connection, Stage, Turn};
 use crate::hooks::{RefreshEvent, SubRefreshEvent};
@@ -121,28 +120,26 @@ impl Connection {
 
     /// Begins the periodic tick if a subscription needs it.
     pub(super) fn arm_tending(&mut self, turn: &mut Turn<'_>) {
-        let lossless = turn.node.engine().capabilities().lossless_announcements;
-        if self.deadlines.tend == NEVER && self.subs.iter().any(|(_, sub)| sub.needs_tending(lossless)) {
+        if self.deadlines.tend == NEVER && self.subs.iter().any(|(_, sub)| sub.needs_tending()) {
             let interval = turn.node.options().client.presence_update_interval;
             self.deadlines.tend = turn.now.ms() + spread_half(interval, turn);
         }
     }
 
     fn tend(&mut self, turn: &mut Turn<'_>) {
-        let lossless = turn.node.engine().capabilities().lossless_announcements;
         let options = &turn.node.options().client;
         let needy: Vec<SubKey> = self
             .subs
             .iter()
-            .filter(|(_, sub)| sub.is_live() && !sub.busy && sub.needs_tending(lossless))
+            .filter(|(_, sub)| sub.is_live() && !sub.busy && sub.needs_tending())
             .map(|(key, _)| key)
             .collect();
-        let any = self.subs.iter().any(|(_, sub)| sub.needs_tending(lossless));
+        let any = self.subs.iter().any(|(_, sub)| sub.needs_tending());
         let interval = millis(options.presence_update_interval);
         self.deadlines.tend = if any { turn.now.ms() + interval } else { NEVER };
         for key in needy {
             if !self.sub_expired(key, turn) {
-                self.tend_one(key, lossless, turn);
+                self.tend_one(key, turn);
             }
             if self.is_closed() {
                 return;
@@ -177,54 +174,23 @@ impl Connection {
         true
     }
 
-    fn tend_one(&mut self, key: SubKey, lossless: bool, turn: &mut Turn<'_>) {
-        let options = &turn.node.options().client;
-        let (now, delay) = (turn.now.ms(), millis(options.channel_position_check_delay));
-        let ttl = options.presence_ttl;
-        let Some((_, sub)) = self.subs.iter().find(|(other, _)| *other == key) else {
+    fn tend_one(&mut self, key: SubKey, turn: &mut Turn<'_>) {
+        let ttl = turn.node.options().client.presence_ttl;
+        let Some((_, sub)) = self.subs.iter().find(|(other, sub)| *other == key && sub.features.presence)
+        else {
             return;
         };
-        let presence = sub.features.presence.then(|| Arc::new(self.client_info(Some(sub))));
-        let check = (sub.features.positioned && !lossless && now >= sub.confirmed_at + delay)
-            .then(|| sub.rules.history.map(|history| history.meta_ttl).unwrap_or_default());
-        if presence.is_none() && check.is_none() {
-            return;
-        }
         let (engine, channel) = (Arc::clone(turn.node.engine()), sub.channel.clone());
+        let info = Arc::new(self.client_info(Some(sub)));
         if let Some(sub) = self.subs.of(key) {
             sub.busy = true;
-            if check.is_some() {
-                // Stamped before the answer: the next tick must not ask again at once if the engine is in trouble.
-                sub.confirmed_at = now;
-            }
         }
         self.spawn(turn, async move {
-            if let Some(info) = presence
-                && let Err(error) = engine.presence_add(&channel, info, ttl).await
-            {
+            if let Err(error) = engine.presence_add(&channel, info, ttl).await {
                 tracing::warn!(%error, "presence could not be refreshed");
             }
-            let top = match check {
-                Some(meta_ttl) => read_top(&*engine, &channel, meta_ttl).await,
-                None => None,
-            };
-            Answer::Tended { sub: key, top }
+            Answer::Tended { sub: key }
         });
-    }
-
-    /// The tick's questions about one subscription are answered; `top` is where the stream stands, if that was asked.
-    pub(super) fn tended(&mut self, key: SubKey, top: Option<StreamPosition>, turn: &mut Turn<'_>) {
-        if !self.idle_again(key, turn) {
-            return;
-        }
-        // Compared with the position of now, not of when the question was asked: what arrived meanwhile counts.
-        let drifted =
-            self.subs.of(key).zip(top).is_some_and(|(sub, top)| {
-                top.epoch != sub.position.epoch || top.offset > sub.position.offset
-            });
-        if drifted {
-            self.insufficient_state(key, turn);
-        }
     }
 
     /// A task about a subscription is over; whether the subscription is still wanted. One that was given up meanwhile
@@ -239,18 +205,6 @@ impl Connection {
             return false;
         }
         sub.is_live()
-    }
-}
-
-/// Where the stream stands, unless the engine cannot say.
-async fn read_top(engine: &dyn Engine, channel: &ChannelName, meta_ttl: Duration) -> Option<StreamPosition> {
-    let top_only = HistoryFilter { limit: Some(0), ..Default::default() };
-    match engine.history(channel, top_only, meta_ttl).await {
-        Ok(history) => Some(history.top),
-        Err(error) => {
-            tracing::warn!(%error, "position could not be checked");
-            None
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join;
 use tidewire_engine::{Announcements, BusReceiver, Clock, Engine};
 use uuid::Uuid;
 
@@ -84,7 +85,7 @@ impl Node {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { id, options, engine, hooks, tokens, clock } = parts;
         let metrics = Arc::new(Metrics::default());
-        let hub = Arc::new(Hub::new(Arc::downgrade(&engine), Arc::clone(&metrics)));
+        let hub = Arc::new(Hub::new(Arc::downgrade(&engine), Arc::clone(&metrics), Arc::clone(&clock)));
         let (cluster, mailbox) = Cluster::new(id, Arc::clone(&metrics));
         engine.attach(Arc::clone(&hub) as Arc<dyn Announcements>);
         if let Some(bus) = engine.bus() {
@@ -132,11 +133,19 @@ impl Node {
         Now { mono: self.clock.monotonic(), unix_ms: self.clock.unix_ms() }
     }
 
-    /// What has to be done about once a second: channels without subscribers are left at the engine, the other nodes
-    /// hear from this one.
+    /// What has to be done about once a second: channels without subscribers are left at the engine, positions that
+    /// nothing has confirmed for long are checked, the other nodes hear from this one.
     pub async fn tick(&self) {
-        self.hub.tick(millis(self.clock.monotonic())).await;
-        self.tick_cluster().await;
+        let lossless = self.engine.capabilities().lossless_announcements;
+        let delay = self.options.client.channel_position_check_delay;
+        self.hub.look_after_positions(if lossless { 0 } else { millis(delay) });
+        join(self.hub.tick(millis(self.clock.monotonic())), self.tick_cluster()).await;
+    }
+
+    /// What the node does by itself between ticks, until dropped: it hears the other nodes, and reads what it has missed.
+    /// To be driven for as long as the node lives.
+    pub async fn serve(&self) {
+        join(self.serve_cluster(), self.hub.serve_repairs()).await;
     }
 
     /// What the node says about itself.

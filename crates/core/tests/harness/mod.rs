@@ -9,7 +9,7 @@ mod lossy;
 pub mod together;
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -53,6 +53,8 @@ pub struct World {
     pub node: Arc<Node>,
     pub worker: Worker,
     pub clock: Arc<HandClock>,
+    /// What the node does by itself.
+    serving: Pin<Box<dyn Future<Output = ()>>>,
 }
 
 pub struct Setup {
@@ -111,7 +113,9 @@ impl Setup {
         let mut seed = [7; 32];
         seed[..16].copy_from_slice(id.as_bytes());
         let worker = Worker::new(Arc::clone(&node), seed);
-        World { node, worker, clock }
+        let of_service = Arc::clone(&node);
+        let serving = Box::pin(async move { of_service.serve().await });
+        World { node, worker, clock, serving }
     }
 }
 
@@ -167,6 +171,7 @@ impl World {
     /// Runs tasks that are ready and takes in what they cause, until nothing more happens.
     pub fn run(&mut self) {
         loop {
+            let _ = self.serving.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             let now = self.now();
             self.worker.advance(now);
             if self.worker.is_behind() {
@@ -192,7 +197,11 @@ impl World {
         while self.clock.monotonic() < target {
             let next = self.worker.deadline().unwrap_or(target).clamp(self.clock.monotonic(), target);
             let next = next.max(self.clock.monotonic() + Duration::from_millis(1)).min(target);
+            let before = self.clock.monotonic();
             self.clock.ms.store(next.as_millis() as u64, Ordering::Relaxed);
+            if before.as_secs() < next.as_secs() {
+                now_or_never(self.node.tick());
+            }
             self.run();
         }
     }

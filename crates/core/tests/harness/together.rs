@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -164,14 +163,12 @@ pub struct Together {
     pub wires: Arc<Wires>,
     pub clock: Arc<HandClock>,
     pub worlds: Vec<World>,
-    serving: Vec<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl Together {
     /// So many nodes, with the ids 1, 2, ….
     pub fn new(nodes: u128, setup: impl Fn() -> Setup) -> Self {
-        let mut together =
-            Self { wires: Arc::default(), clock: Arc::default(), worlds: Vec::new(), serving: Vec::new() };
+        let mut together = Self { wires: Arc::default(), clock: Arc::default(), worlds: Vec::new() };
         for id in 1..=nodes {
             together.add(Uuid::from_u128(id), setup());
         }
@@ -184,8 +181,6 @@ impl Together {
         let engine = EmbeddedEngine::new(Arc::clone(&clock) as Arc<dyn Clock>);
         let engine = Arc::new(Wired { engine, wires: Arc::clone(&self.wires), node: id });
         let world = setup.build_on(id, clock, engine);
-        let node = Arc::clone(&world.node);
-        self.serving.push(Box::pin(async move { node.serve_cluster().await }));
         self.worlds.push(world);
         self.run();
     }
@@ -197,9 +192,6 @@ impl Together {
             before = Some(self.wires.sent.lock().len());
             // Once more than needed to hand an answer on: served, carried out, answered.
             for _ in 0..3 {
-                for serving in &mut self.serving {
-                    let _ = serving.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-                }
                 self.worlds.iter_mut().for_each(World::run);
             }
         }

@@ -203,6 +203,11 @@ impl World {
             self.env.at(wait, Event::Publish { lane });
         }
         self.env.at(Duration::from_secs(1), Event::Second);
+        let node = Arc::clone(&self.node);
+        self.spawn(Box::pin(async move {
+            node.serve().await;
+            Done::Nothing
+        }));
         self.begin_trouble();
     }
 
