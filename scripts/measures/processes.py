@@ -70,6 +70,7 @@ class Bench:
         self.raw = raw
         self.folder = None
         self.servers = []
+        self.tools = []
         self.run_name = ""
         self.commands = []
         self.problems = []
@@ -81,12 +82,17 @@ class Bench:
         return self
 
     def __exit__(self, *_):
+        for tool in self.tools:
+            if tool.poll() is None:
+                tool.kill()
+            tool.wait()
         self.stop_servers()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def begin(self, name: str) -> None:
         """Begins a run: without servers, commands and problems of the one before."""
         self.stop_servers()
+        self.tools = [tool for tool in self.tools if tool.poll() is None]
         self.run_name, self.commands, self.problems = name, [], []
 
     def stop_servers(self) -> None:
@@ -136,7 +142,9 @@ class Bench:
             command += ["--api-url", server.api]
         environment = {**os.environ, "LOAD_API_KEY": API_KEY, "LOAD_TOKEN_HMAC_SECRET": SECRET}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, env=environment, text=True, preexec_fn=self.bind(self.client_cpu), **pipes)
+        at_first = self.bind(self.client_cpu)
+        self.tools.append(subprocess.Popen(command, env=environment, text=True, preexec_fn=at_first, **pipes))
+        return self.tools[-1]
 
     def finish_load(self, process: subprocess.Popen) -> dict:
         try:
