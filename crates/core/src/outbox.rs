@@ -54,16 +54,24 @@ impl Outbox {
     /// Puts up to `max` slices of what waits into `into`, in order, for one vectored write.
     pub fn slices<'a>(&'a self, into: &mut impl Extend<IoSlice<'a>>, max: usize) {
         let mut skip = self.written;
-        into.extend(self.frames.iter().take(max).map(|frame| {
-            let from = std::mem::take(&mut skip);
-            IoSlice::new(&frame[from..])
-        }));
+        let slice = |frame: &'a Bytes| IoSlice::new(&frame[std::mem::take(&mut skip)..]);
+        match &self.frames {
+            Frames::None => {}
+            Frames::One(frame) => into.extend(Some(frame).into_iter().take(max).map(slice)),
+            Frames::Many(frames) => into.extend(frames.iter().take(max).map(slice)),
+        }
     }
 
     /// Forgets the first `written` bytes: they are on their way. Gives the memory back once nothing waits.
     pub fn advance(&mut self, mut written: usize) {
         debug_assert!(written <= self.bytes, "more written than was there");
         self.bytes -= written.min(self.bytes);
+        if self.bytes == 0 {
+            // Nearly always: the socket took all of it.
+            self.frames = Frames::None;
+            self.written = 0;
+            return;
+        }
         while let Some(frame) = self.frames.first() {
             let left = frame.len() - self.written;
             if written < left {
@@ -110,23 +118,13 @@ impl Frames {
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Bytes> {
-        let (one, many) = match self {
-            Self::None => (None, None),
-            Self::One(frame) => (Some(frame), None),
-            Self::Many(frames) => (None, Some(frames.iter())),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
-    }
-
     fn push(&mut self, frame: Bytes) {
+        if let Self::Many(frames) = self {
+            return frames.push_back(frame);
+        }
         *self = match std::mem::take(self) {
-            Self::None => Self::One(frame),
             Self::One(first) => Self::Many(Box::new(VecDeque::from([first, frame]))),
-            Self::Many(mut frames) => {
-                frames.push_back(frame);
-                Self::Many(frames)
-            }
+            _ => Self::One(frame),
         };
     }
 

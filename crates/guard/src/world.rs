@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use smallvec::SmallVec;
 use tidewire_core::hooks::{Hooks, NoTokens, UpgradeRequest};
 use tidewire_core::options::{ChannelOptions, Options};
 use tidewire_core::{ConnectionKey, Framing, Node, Opening, Parts, PublishOptions, Task, Wire, Worker};
@@ -137,7 +138,7 @@ impl World {
         while let Some(key) = self.worker.next_ready() {
             let outbox = self.worker.outbox(key);
             while !outbox.is_empty() {
-                let mut slices = Vec::new();
+                let mut slices = SmallVec::<[IoSlice<'_>; 64]>::new();
                 outbox.slices(&mut slices, 64);
                 let bytes = slices.iter().map(|slice: &IoSlice<'_>| slice.len()).sum();
                 drop(slices);
