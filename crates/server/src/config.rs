@@ -21,6 +21,7 @@ mod channels;
 mod dev;
 mod nearest;
 mod reader;
+mod redis;
 mod resolve;
 mod secrets;
 mod settings;

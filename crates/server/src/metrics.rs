@@ -16,6 +16,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tidewire::{Metrics, NodeInfo, Tidewire};
+use tidewire_engine_redis::{Counters, RedisEngine};
 
 use crate::api::Api;
 use crate::serve::certificates::Figures;
@@ -75,6 +76,42 @@ const NODE_GAUGES: [Row<NodeInfo>; 4] = [
     ("tidewire_subscriptions", "Subscriptions", |info| info.subscriptions as u64),
 ];
 
+/// What happened between the node and Redis; all 0 with another engine.
+const REDIS_COUNTERS: [Row<Counters>; 13] = [
+    ("tidewire_redis_connects", "Connections to Redis that came up", |c| c.connects),
+    ("tidewire_redis_disconnects", "Connections to Redis that broke", |c| c.disconnects),
+    ("tidewire_redis_connect_failures", "Attempts to connect to Redis that failed", |c| c.connect_failures),
+    ("tidewire_redis_commands", "Commands sent to Redis", |c| c.commands),
+    ("tidewire_redis_timeouts", "Calls of Redis that were not answered in time", |c| c.timeouts),
+    ("tidewire_redis_errors", "Errors that Redis answered with", |c| c.errors),
+    ("tidewire_redis_scripts_loaded_again", "Scripts that Redis had forgotten", |c| c.scripts_loaded_again),
+    ("tidewire_redis_redirections", "Commands that a Redis Cluster sent elsewhere", |c| c.redirections),
+    (
+        "tidewire_redis_epochs_renewed",
+        "Streams under a new epoch because Redis may have lost a part of them",
+        |c| c.epochs_renewed,
+    ),
+    ("tidewire_redis_announcements", "Announcements received from Redis", |c| c.announcements),
+    ("tidewire_redis_announcements_malformed", "Announcements that could not be read", |c| {
+        c.announcements_malformed
+    }),
+    ("tidewire_redis_inbox_overflows", "Announcements dropped because too many were waiting", |c| {
+        c.inbox_overflows
+    }),
+    ("tidewire_redis_channels_lost", "Times that a channel's announcements may have been missed", |c| {
+        c.channels_lost
+    }),
+];
+
+/// The same, right now.
+const REDIS_GAUGES: [Row<Counters>; 3] = [
+    ("tidewire_redis_commands_in_flight", "Commands that Redis has not answered yet", |c| {
+        c.commands_in_flight
+    }),
+    ("tidewire_redis_inbox_bytes", "Announcements that wait for the node", |c| c.inbox_bytes),
+    ("tidewire_redis_lag_milliseconds", "From publish to receipt of the last announcement", |c| c.lag_ms),
+];
+
 const PROCESS_GAUGES: [Row<Process>; 4] = [
     ("process_resident_memory_bytes", "Memory in RAM", |process| process.resident_bytes),
     ("process_open_fds", "Open file descriptors", |process| process.open_files),
@@ -87,6 +124,7 @@ struct Server {
     tidewire: Tidewire,
     api: Arc<Api>,
     tls: Arc<Figures>,
+    redis: Option<Arc<RedisEngine>>,
     insecure_options: u64,
 }
 
@@ -96,6 +134,7 @@ pub fn router(
     tidewire: Tidewire,
     api: Arc<Api>,
     tls: Arc<Figures>,
+    redis: Option<Arc<RedisEngine>>,
     insecure_options: usize,
 ) -> Router {
     let mut registry = Registry::default();
@@ -103,6 +142,7 @@ pub fn router(
         tidewire,
         api,
         tls,
+        redis,
         insecure_options: insecure_options as u64,
     }));
     let registry = Arc::new(registry);
@@ -137,6 +177,13 @@ impl Collector for Server {
         gauge(&mut encoder, "tidewire_uptime_seconds", "Time since the start", uptime)?;
         self.build(&mut encoder, &info.version)?;
         self.api(&mut encoder)?;
+        let redis = self.redis.as_ref().map(|redis| redis.counters()).unwrap_or_default();
+        for (name, help, read) in REDIS_COUNTERS {
+            counter(&mut encoder, name, help, read(&redis))?;
+        }
+        for (name, help, read) in REDIS_GAUGES {
+            gauge(&mut encoder, name, help, read(&redis))?;
+        }
         self.tls(&mut encoder)?;
         process(&mut encoder)
     }

@@ -17,11 +17,14 @@ mod strict;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tidewire::transport::upgrade::BadOriginPattern;
 use tidewire::transport::ws::Limits;
 use tidewire::transport::{OriginPolicy, ReactorOptions, WebSocketOptions};
 use tidewire::{BuildError, Shutdown, Tidewire};
+use tidewire_engine_redis::RedisEngine;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +38,9 @@ use signals::Signals;
 
 /// File descriptors that are not for client sockets: listeners, logs, the engine, API calls on their way.
 const DESCRIPTORS_KEPT: u64 = 100;
+
+/// How long a start waits for Redis.
+const REDIS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the server is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +100,9 @@ pub enum StartError {
     /// Token keys that the configuration let pass cannot be used.
     #[error("client.token: {0}")]
     Tokens(String),
+    /// Redis cannot be used as it is configured.
+    #[error("engine.redis: {0}")]
+    Redis(#[source] tidewire_engine_redis::Error),
     /// The node does not start.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -139,7 +148,8 @@ async fn serve(config: &Config, mode: Mode) -> Result<(), StartError> {
         signals::hangup(mode).map_err(|source| StartError::System { what: "signals".into(), source })?;
     let descriptors = raise_descriptor_limit();
     let listeners = listeners::bind(config).await?;
-    let tidewire = node(config, descriptors)?;
+    let redis = redis(config).await?;
+    let tidewire = node(config, descriptors, redis.clone())?;
     let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     for insecure in &config.insecure {
         tracing::warn!(key = insecure.key, "INSECURE: {}", insecure.meaning);
@@ -147,7 +157,7 @@ async fn serve(config: &Config, mode: Mode) -> Result<(), StartError> {
     banner::show(config, &listeners, mode);
 
     let stop = CancellationToken::new();
-    let mut serving = listeners::serve(listeners, hangup, config, mode, &tidewire, &stop);
+    let mut serving = listeners::serve(listeners, hangup, config, mode, &tidewire, redis, &stop);
     let signal = signals.next().await;
     tracing::info!(signal, spread = ?config.shutdown.spread, "stopping: connections are told to reconnect elsewhere");
     stop.cancel();
@@ -170,7 +180,22 @@ async fn wind_down(config: &Config, tidewire: &Tidewire, serving: &mut JoinSet<(
     }
 }
 
-fn node(config: &Config, descriptors: u64) -> Result<Tidewire, StartError> {
+/// The engine in Redis, if it is asked for. What no waiting mends ends the start; a server that is only not there yet
+/// does not: until it is, `/health/ready` says so.
+async fn redis(config: &Config) -> Result<Option<Arc<RedisEngine>>, StartError> {
+    let Some(options) = &config.redis else {
+        return Ok(None);
+    };
+    let engine = RedisEngine::start(options).map_err(StartError::Redis)?;
+    match engine.connected(REDIS_PATIENCE).await {
+        Err(error) if error.is_permanent() => return Err(StartError::Redis(error)),
+        Err(error) => tracing::warn!(%error, "Redis cannot be used yet: serving all the same"),
+        Ok(()) => {}
+    }
+    Ok(Some(Arc::new(engine)))
+}
+
+fn node(config: &Config, descriptors: u64, redis: Option<Arc<RedisEngine>>) -> Result<Tidewire, StartError> {
     let mut reactors = ReactorOptions {
         limits: Limits { message_bytes_max: config.websocket.message_bytes_max, ..Limits::server() },
         write_timeout: config.websocket.write_timeout,
@@ -194,6 +219,10 @@ fn node(config: &Config, descriptors: u64) -> Result<Tidewire, StartError> {
     let verifier = Verifier::new(&config.tokens, &Outgoing::default()).map_err(StartError::Tokens)?;
     let builder =
         Tidewire::builder().options(options).tokens(verifier).reactors(reactors).websocket(websocket);
+    let builder = match redis {
+        Some(redis) => builder.engine(redis),
+        None => builder,
+    };
     let builder = builder.process_use(|| process::Process::now().map(Into::into));
     Ok(builder.websocket_path(config.websocket.path.clone()).build()?)
 }

@@ -4,6 +4,8 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tidewire_engine_redis::RedisEngine;
+
 use super::output::{self, Failure};
 use super::sources::{self, ConfigArgs};
 use crate::config::Config;
@@ -57,9 +59,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     findings.push(file_limit(rlimit::getrlimit(rlimit::Resource::NOFILE).ok(), wanted_connections(&config)));
     findings.extend(ports(&config));
     findings.extend(certificates(&config));
-    findings.push(Finding::Good(
-        "the engine is this node's memory: nothing to reach, and nothing outlives a restart".into(),
-    ));
+    findings.push(super::block_on(engine(&config))?);
     findings.extend(super::block_on(published_keys(&config))?);
     findings.extend(origins(&config));
 
@@ -170,6 +170,22 @@ fn certificate(tls: &Tls) -> Vec<Finding> {
         Err(error) => Finding::Error(format!("http_server.tls.key_pem cannot be read: {error}")),
     };
     vec![chain, key]
+}
+
+/// Connects as the server would.
+async fn engine(config: &Config) -> Finding {
+    let Some(options) = &config.redis else {
+        let text = "the engine is this node's memory: nothing to reach, and nothing outlives a restart";
+        return Finding::Good(text.into());
+    };
+    let reached = match RedisEngine::start(options) {
+        Ok(engine) => engine.connected(Duration::from_secs(5)).await,
+        Err(error) => Err(error),
+    };
+    match reached {
+        Ok(()) => Finding::Good("Redis answers, takes the login, and is what the configuration says".into()),
+        Err(error) => Finding::Error(format!("Redis cannot be used (engine.redis): {error}")),
+    }
 }
 
 async fn published_keys(config: &Config) -> Vec<Finding> {

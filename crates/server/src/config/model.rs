@@ -34,6 +34,8 @@ pub struct Config {
     pub reactor_threads: Option<NonZeroUsize>,
     /// Where to write the process id.
     pub pid_file: Option<PathBuf>,
+    /// What keeps history and presence; `None`: this node's memory.
+    pub redis: Option<tidewire_engine_redis::Options>,
     /// Everything of node, connections and channels.
     pub core: Options,
     /// Options that are on and open the server to anyone; shown at each start.

@@ -12,7 +12,7 @@ use super::model::{
 };
 use super::reader::Reader;
 use super::secret::Secret;
-use super::{channels, secrets, tokens};
+use super::{channels, redis, secrets, tokens};
 
 /// What a timer that is off is set to.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -40,6 +40,7 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Config {
         reactor_threads: reader.count("reactor.threads").and_then(NonZeroUsize::new),
         pid_file: reader.some_text("pid_file").map(PathBuf::from),
         core: core(reader, websocket.message_bytes_max),
+        redis: redis::resolve(reader),
         insecure: insecure(reader),
         websocket,
     };
@@ -101,7 +102,7 @@ fn tls(reader: &mut Reader<'_>, section: &str) -> Option<Tls> {
     Some(Tls { certificate: certificate?, key: key?, client_authorities })
 }
 
-fn pem_source(text: &str) -> Result<PemSource, String> {
+pub(super) fn pem_source(text: &str) -> Result<PemSource, String> {
     use base64::Engine as _;
     if text.contains("-----BEGIN ") {
         return Ok(PemSource::Text(Secret::new(text)));
@@ -244,7 +245,9 @@ fn client(reader: &mut Reader<'_>, command_bytes_max: usize) -> ClientOptions {
         channel_limit: or_none(reader, "client.channel_limit"),
         queue_max_size: or_none(reader, "client.queue_max_size"),
         presence_update_interval,
-        presence_ttl: PRESENCE_TTL_MIN.max(presence_update_interval.saturating_mul(2)),
+        presence_ttl: redis::presence_ttl(reader)
+            .unwrap_or(PRESENCE_TTL_MIN)
+            .max(presence_update_interval.saturating_mul(2)),
         concurrency: reader.size("client.concurrency"),
         channel_position_check_delay: reader.duration("client.channel_position_check_delay"),
         channel_position_max_time_lag: reader.duration("client.channel_position_max_time_lag"),
@@ -277,7 +280,7 @@ fn path(reader: &mut Reader<'_>, key: &str) -> String {
     if path.len() > 1 { path.trim_end_matches('/').to_owned() } else { path }
 }
 
-fn positive(reader: &mut Reader<'_>, key: &str) -> Duration {
+pub(super) fn positive(reader: &mut Reader<'_>, key: &str) -> Duration {
     let time = reader.duration(key);
     if time.is_zero() {
         reader.error(key, "must be more than zero");

@@ -109,10 +109,6 @@ fn an_existing_configuration_starts_unchanged() {
             "client.proxy.refresh.endpoint",
             "client.write_delay",
             "consumers",
-            "engine.redis.address",
-            "engine.redis.password",
-            "engine.redis.tls.enabled",
-            "engine.type",
             "grpc_api.enabled",
             "http_stream.enabled",
             "proxies[0].endpoint",
@@ -127,6 +123,58 @@ fn an_existing_configuration_starts_unchanged() {
         ],
         "one warning for each key that has no effect and is not at its default"
     );
+}
+
+#[test]
+fn an_existing_redis_configuration_is_taken_as_it_is() {
+    use tidewire_engine_redis::Topology;
+    let (config, _) =
+        from_file(&fixture("centrifugo-config.json")).unwrap_or_else(|report| panic!("{report}"));
+    let redis = config.redis.expect("engine.type is redis");
+    assert!(
+        matches!(&redis.topology, Topology::Servers(servers) if servers[0].to_string() == "redis.internal:6379")
+    );
+    assert_eq!((redis.login.password.expose(), redis.prefix.as_str()), ("hunter2-hunter2", "centrifugo"));
+    assert!(redis.tls.is_some_and(|tls| !tls.insecure_skip_verify));
+    let topology = |section: &str| {
+        let text = format!(r#"{{"engine":{{"type":"redis","redis":{section}}}}}"#);
+        let (config, _) = accepted(&text);
+        format!("{:?}", config.redis.expect("engine.type is redis").topology)
+    };
+    let by_key = topology(r#"{"sentinel_address":["a:1","b:2"],"sentinel_master_name":"m","address":[]}"#);
+    let by_url = topology(
+        r#"{"address":["redis+sentinel://a:1?sentinel_master_name=m","redis+sentinel://b:2?sentinel_master_name=m"]}"#,
+    );
+    assert!(by_key.starts_with("Sentinel") && by_key == by_url, "{by_key} {by_url}");
+    let by_key = topology(r#"{"cluster_address":["a:1"]}"#);
+    assert!(by_key.starts_with("Cluster") && by_key == topology(r#"{"address":"redis+cluster://a:1"}"#));
+    assert!(topology(r#"{"address":["a:1","b:2"]}"#).starts_with("Servers"));
+}
+
+#[test]
+fn bad_c2_redis_options_that_cannot_be_used_are_refused_with_their_keys() {
+    let cases = [
+        (r#"{"address":"http://marker@host"}"#, "engine.redis.address"),
+        (r#"{"address":[]}"#, "engine.redis.address"),
+        (r#"{"cluster_address":["host:x"]}"#, "engine.redis.cluster_address"),
+        (r#"{"sentinel_address":["a:1"]}"#, "engine.redis.sentinel_master_name"),
+        (
+            r#"{"sentinel_address":["a:1"],"sentinel_master_name":"m","cluster_address":["b:2"]}"#,
+            "engine.redis.cluster_address",
+        ),
+        (r#"{"db":-1}"#, "engine.redis.db"),
+        (r#"{"io_timeout":"0s"}"#, "engine.redis.io_timeout"),
+        (r#"{"node_lease":"0s"}"#, "engine.redis.node_lease"),
+        (r#"{"cluster_partitions":70000}"#, "engine.redis.cluster_partitions"),
+        (r#"{"publish_replicas":"0"}"#, "engine.redis.publish_replicas"),
+        (r#"{"client_name":"a b"}"#, "engine.redis.client_name"),
+        (r#"{"tls":{"enabled":true,"cert_pem":"/nowhere/marker"}}"#, "engine.redis.tls.cert_pem"),
+    ];
+    for (section, key) in cases {
+        let text = format!(r#"{{"engine":{{"type":"redis","redis":{section}}}}}"#);
+        let report = refused(&text).to_string();
+        assert!(report.contains(key) && !report.contains("marker"), "{report}");
+    }
 }
 
 #[test]

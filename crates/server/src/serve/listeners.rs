@@ -9,6 +9,7 @@ use axum::{Router, middleware};
 use http::StatusCode;
 use tidewire::Tidewire;
 use tidewire::transport::Listener;
+use tidewire_engine_redis::RedisEngine;
 use tokio::signal::unix::Signal;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,7 @@ pub(super) fn serve(
     config: &Config,
     mode: Mode,
     tidewire: &Tidewire,
+    redis: Option<Arc<RedisEngine>>,
     stop: &CancellationToken,
 ) -> JoinSet<()> {
     let api = Arc::new(Api::new(tidewire.clone(), &config.http_api));
@@ -68,7 +70,7 @@ pub(super) fn serve(
         external = external.merge(tidewire.router());
     }
     let mut tasks = JoinSet::new();
-    let mut operators = operators(config, tidewire, &api, listeners.certificates.figures());
+    let mut operators = operators(config, tidewire, &api, listeners.certificates.figures(), redis);
     let page = match mode {
         Mode::Development => demo::router(config),
         Mode::Production => Router::new(),
@@ -108,7 +110,13 @@ async fn nothing() -> StatusCode {
 }
 
 /// Health and metrics.
-fn operators(config: &Config, tidewire: &Tidewire, api: &Arc<Api>, tls: Arc<Figures>) -> Router {
+fn operators(
+    config: &Config,
+    tidewire: &Tidewire,
+    api: &Arc<Api>,
+    tls: Arc<Figures>,
+    redis: Option<Arc<RedisEngine>>,
+) -> Router {
     let mut router = Router::new();
     if config.health.enabled {
         router = router.merge(health::router(&config.health.path, tidewire.clone()));
@@ -120,6 +128,7 @@ fn operators(config: &Config, tidewire: &Tidewire, api: &Arc<Api>, tls: Arc<Figu
             tidewire.clone(),
             Arc::clone(api),
             tls,
+            redis,
             config.insecure.len(),
         ));
     }

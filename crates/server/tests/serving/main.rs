@@ -17,5 +17,6 @@ mod http_layer;
 mod listeners;
 mod logs;
 mod metrics;
+mod redis;
 mod stopping;
 mod tls;
