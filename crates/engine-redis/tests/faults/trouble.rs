@@ -80,6 +80,20 @@ async fn scripts_that_a_server_forgot_are_loaded_again() {
     assert_eq!(node.engine.counters().scripts_loaded_again, 1);
 }
 
+/// It was asked again and again, for as long as the call lasted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_that_may_not_be_loaded_again_are_asked_for_once() {
+    let server = Start::new(Flavour::Redis).run();
+    let node = Node::on(&server).await;
+    let c = ChannelName::from("c");
+    node.publish(&c, "1").await;
+    server.ask(&["SCRIPT", "FLUSH"]);
+    server.ask(&["ACL", "SETUSER", "default", "-script"]);
+    let error = node.try_publish(&c, "2").await.expect_err("there is no script");
+    assert!(error.to_string().contains("NOSCRIPT"), "{error}");
+    assert_eq!(node.engine.counters().scripts_loaded_again, 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inv_d5_a_publish_with_a_key_is_repeated_over_a_broken_connection_and_made_once() {
     let server = Start::new(Flavour::Redis).run();
