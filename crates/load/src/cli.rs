@@ -51,6 +51,8 @@ enum Scenario {
     Idle(scenario::idle::IdleArgs),
     /// Take in clients as fast as can be: connections per second and CPU of each
     Accept(scenario::accept::AcceptArgs),
+    /// Make TLS handshakes, full or resumed: handshakes per second and CPU of each
+    Handshake(scenario::handshake::HandshakeArgs),
     /// Publish to many subscribers: deliveries per second and per second of server CPU
     Fanout(scenario::fanout::FanoutArgs),
     /// Publish at a fixed rate: how late deliveries are
@@ -275,6 +277,7 @@ impl Scenario {
         match self {
             Self::Idle(args) => scenario::idle::run(args, quiet),
             Self::Accept(args) => scenario::accept::run(args, quiet),
+            Self::Handshake(args) => scenario::handshake::run(args, quiet),
             Self::Fanout(args) => scenario::fanout::run(args, quiet),
             Self::Latency(args) => scenario::fanout::run_latency(args, quiet),
             Self::Publish(args) => scenario::publish::run(args, quiet),

@@ -155,6 +155,14 @@ impl Socket {
         }
     }
 
+    /// The TLS session, if it has one.
+    pub fn session(&mut self) -> Option<&mut ClientConnection> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(session, _) => Some(session),
+        }
+    }
+
     /// Whether a short read means that the socket is empty.
     pub fn drains(&self) -> bool {
         matches!(self, Self::Plain(_))

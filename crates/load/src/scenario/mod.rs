@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod fanout;
 pub mod floor;
+pub mod handshake;
 pub mod idle;
 pub mod publish;
 pub mod publishing;

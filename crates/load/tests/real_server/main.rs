@@ -385,6 +385,14 @@ fn clients_with_tls_are_served_too_and_a_stranger_is_not_trusted() {
         let (code, result) = run(&[&args[..], more].concat());
         assert_eq!((code, figure(&result, "connections")), (Some(0), 20.0), "{result:#}");
     }
+    let pid = server.pid();
+    let handshakes = ["handshake", "-n", "50", "--url", &url, "--pid", &pid, "--ca", &trusted];
+    for (more, resumed) in [(&[][..], 50.0), (&["--no-tls-resumption"][..], 0.0)] {
+        let (code, result) = run(&[&handshakes[..], more].concat());
+        let figures = ["handshakes", "resumed", "failed"].map(|name| figure(&result, name));
+        assert_eq!((code, figures), (Some(0), [50.0, resumed, 0.0]), "{result:#}");
+        assert!(figure(&result, "server_cpu_per_handshake_us") > 0.0);
+    }
     let output = tool(&[&args[..], &["--ca", &wrong]].concat()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(written(&output).contains("no client could connect"), "{}", written(&output));
