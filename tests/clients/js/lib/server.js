@@ -79,6 +79,8 @@ export class Server {
 
   get http() { return `http://127.0.0.1:${this.port}`; }
   get ws() { return `ws://127.0.0.1:${this.port}/connection/websocket`; }
+  /** Where clients connect if the server was started with `tls`. */
+  get wss() { return `wss://127.0.0.1:${this.tlsPort}/connection/websocket`; }
 
   /** Calls a method of the HTTP API; an `error` in the answer is thrown. */
   async api(method, params = {}) {
@@ -147,10 +149,21 @@ export function spawnServer(config, port, { env = {}, wrap = [], args = [] } = {
   return new Server(port, child, folder);
 }
 
-/** Starts a server and returns once it answers. `config` is laid over a small default one. */
+/**
+ * Starts a server and returns once it answers. `config` is laid over a small default one. With `tls`, a certificate and its
+ * key, clients connect by TLS to a port of their own.
+ */
 export async function startServer(config = {}, options = {}) {
   const port = options.port ?? await freePort();
-  const server = spawnServer(merge(defaults, config), port, options);
+  const tlsPort = options.tls && await freePort();
+  const listeners = options.tls && {
+    http_server: {
+      tls: { enabled: true, cert_pem: options.tls.certificate, key_pem: options.tls.key },
+      tls_external: true, internal_address: '127.0.0.1', internal_port: port,
+    },
+  };
+  const server = spawnServer(merge(merge(defaults, config), listeners), tlsPort ?? port, options);
+  Object.assign(server, { port, tlsPort });
   try {
     await eventually('the server answers', async () => {
       if (server.how) throw Object.assign(new Error(`the server left: ${JSON.stringify(server.how)}\n${server.log}`), { final: true });

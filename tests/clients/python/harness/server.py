@@ -47,8 +47,10 @@ class ApiError(Exception):
 class Server:
     """A running server; a context manager that stops it."""
 
-    def __init__(self, config: dict, port: int | None = None):
+    def __init__(self, config: dict, port: int | None = None, tls: tuple[str, str] | None = None):
+        """With `tls`, a certificate and its key in PEM, clients connect by TLS to a port of their own."""
         self.port = port or free_port()
+        self.tls_port = free_port() if tls else None
         self.folder = tempfile.TemporaryDirectory(prefix="tidewire-test-")
         base = {
             "log": {"level": "debug"},
@@ -58,6 +60,14 @@ class Server:
             "http_server": {"address": "127.0.0.1", "port": self.port},
             "client": {"token": {"hmac_secret_key": HMAC_SECRET}},
         }
+        if tls:
+            base["http_server"] |= {
+                "port": self.tls_port,
+                "tls": {"enabled": True, "cert_pem": tls[0], "key_pem": tls[1]},
+                "tls_external": True,
+                "internal_address": "127.0.0.1",
+                "internal_port": self.port,
+            }
         path = pathlib.Path(self.folder.name) / "config.json"
         path.write_text(json.dumps(merge(base, config), indent=2))
         prefixes = ("TIDEWIRE_", "CENTRIFUGO_", "RUST_")
@@ -84,6 +94,10 @@ class Server:
     @property
     def ws(self) -> str:
         return f"ws://127.0.0.1:{self.port}/connection/websocket"
+
+    @property
+    def wss(self) -> str:
+        return f"wss://localhost:{self.tls_port}/connection/websocket"
 
     def _wait(self) -> None:
         end = time.monotonic() + 15
