@@ -133,7 +133,7 @@ class Bench:
         words = [*words, *(["--floor", *writer] if floor else [])]
         shown = ["tidewire-load", *words, *(["--url", "wss://…", "--ca", "server.pem"] if server.certificate else [])]
         self.commands.append(shlex.join(shown).replace("'", ""))
-        has_clients, publishes = words[0] != "publish", words[0] not in ("idle", "accept", "restart")
+        has_clients, publishes = words[0] != "publish", words[0] not in ("idle", "accept", "handshake", "restart")
         command = [str(self.programs["tidewire-load"]), *words, "--json", "--pid", str(server.process.pid)]
         if has_clients:
             command += ["--url", server.url]
