@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::driven::Driven;
-use super::entry::{Ending, EndingStage};
+use super::entry::{Ending, EndingStage, Entry};
 use super::event_loop::EventLoop;
 use super::write::Flush;
 use crate::ws::Event;
@@ -106,6 +106,15 @@ impl<D: Driven> EventLoop<D> {
             ending.stage = EndingStage::Finishing;
             return self.list_to_write(id);
         }
+    }
+
+    /// The peer has ended its direction. It may have done so right behind its close frame: what goes out at once still
+    /// does, and TLS's farewell.
+    pub(super) fn ended_by_peer(&mut self, id: u32) {
+        if self.entries.get(id as usize).is_some_and(Entry::is_ending) {
+            self.go_on_ending(id);
+        }
+        self.lost(id);
     }
 
     /// Drops the socket.

@@ -15,7 +15,7 @@ impl<D: Driven> EventLoop<D> {
         let mut share = buffer.len();
         while let Some(entry) = self.entries.get_mut(id as usize).filter(|entry| !entry.paused) {
             match entry.socket.read(&mut buffer) {
-                Ok(Received { bytes: 0, .. }) => self.lost(id),
+                Ok(Received { bytes: 0, .. }) => self.ended_by_peer(id),
                 Ok(Received { bytes: read, emptied }) => {
                     let emptied = emptied && !entry.read_closed;
                     // TLS answers some of what it reads, such as a wish for new keys.
