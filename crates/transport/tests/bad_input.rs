@@ -130,25 +130,67 @@ async fn bad_w9_requests_over_a_socket() {
 #[tokio::test]
 async fn bad_w10_heads_that_are_too_large() {
     let server = Server::start(Setup::default()).await;
-    let long = format!("X-Long: {}", "x".repeat(1 << 20));
-    let many: Vec<String> = (0..10_000).map(|n| format!("X-{n}: y")).collect();
-    let barely: Vec<String> = (0..101).map(|n| format!("X-{n}: y")).collect();
-    for lines in [long, many.join("\r\n"), barely.join("\r\n")] {
+    let numbered = |count: usize, value: &str| -> String {
+        (0..count).map(|n| format!("X-{n}: {value}")).collect::<Vec<_>>().join("\r\n")
+    };
+    let long = |name: &str, size: usize| format!("{name}: {}", "x".repeat(size));
+    for lines in [
+        long("X-Long", 1 << 20),
+        long("X-Long", 16 << 10),
+        long("Cookie", 64 << 10),
+        long("Origin", 20 << 10),
+        long("Sec-WebSocket-Protocol", 20 << 10),
+        long("Sec-WebSocket-Extensions", 20 << 10),
+        format!("Sec-WebSocket-Protocol: {}", " ".repeat(100_000)),
+        format!("Sec-WebSocket-Protocol: {}", "x,".repeat(50_000)),
+        format!("{}: y", "X".repeat(20 << 10)),
+        numbered(10_000, "y"),
+        numbered(101, "y"),
+        numbered(90, &"y".repeat(200)),
+        numbered(100_000, ""),
+    ] {
         let mut raw = Raw::new(TcpStream::connect(server.address).await.unwrap());
         // The server may close before it has read everything.
         let _ = tokio::io::AsyncWriteExt::write_all(&mut raw.socket, &upgrade_with(&lines)).await;
         let head = raw.http_head().await;
-        assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
+        assert!(head.starts_with("HTTP/1.1 431 "), "{}: {head}", &lines[..40]);
     }
+    let mut raw = Raw::new(TcpStream::connect(server.address).await.unwrap());
+    let line = format!("GET /connection/websocket?{} HTTP/1.1\r\nHost: x\r\n\r\n", "q".repeat(64 << 10));
+    let _ = tokio::io::AsyncWriteExt::write_all(&mut raw.socket, line.as_bytes()).await;
+    let head = raw.http_head().await;
+    assert!(head.starts_with("HTTP/1.1 414 ") || head.starts_with("HTTP/1.1 431 "), "{head}");
+}
+
+#[tokio::test]
+async fn bad_w10_offers_that_nobody_can_mean() {
+    let server = Server::start(Setup::default()).await;
     let subprotocols = format!("Sec-WebSocket-Protocol: {}centrifuge-json", "x, ".repeat(1000));
     let (status, head) = ask(&server, &upgrade_with(&subprotocols)).await;
     assert_eq!(status, 101);
     assert!(head.contains("sec-websocket-protocol: centrifuge-json\r\n"));
-    let extensions =
-        "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=99999999999, x; y=\"z\"";
-    let (status, head) = ask(&server, &upgrade_with(extensions)).await;
-    assert_eq!(status, 101);
-    assert!(!head.contains("sec-websocket-extensions"));
+    for offer in [
+        "permessage-deflate; server_max_window_bits=99999999999, x; y=\"z\"",
+        "permessage-deflate; server_max_window_bits=7",
+        "permessage-deflate; server_max_window_bits=",
+        "permessage-deflate; client_max_window_bits=-1",
+        "permessage-deflate; client_max_window_bits=\"abc\"",
+        "permessage-deflate; nobody_knows=1",
+        "permessage-deflate; client_max_window_bits; client_max_window_bits",
+        "permessage-deflate=1",
+        "permessage-deflate;",
+        ";;;,,,===",
+        "\"",
+        "x-webkit-deflate-frame",
+        "permessage-bzip2; level=9",
+        "mux; quota=99999999999999999999",
+    ] {
+        let (status, head) = ask(&server, &upgrade_with(&format!("Sec-WebSocket-Extensions: {offer}"))).await;
+        assert_eq!(status, 101, "{offer}");
+        assert!(!head.contains("sec-websocket-extensions"), "{offer}: {head}");
+    }
+    let many = format!("Sec-WebSocket-Extensions: {}", "permessage-deflate; x=1, ".repeat(500));
+    assert_eq!(ask(&server, &upgrade_with(&many)).await.0, 101);
 }
 
 #[tokio::test]

@@ -2,9 +2,11 @@
 //! are upgraded.
 //!
 //! `accept`: the accept loop, and what it does when the system is out of descriptors. `stream`: a socket that gives up on
-//! slow request heads. `tls`: certificates and their replacement.
+//! slow request heads and on floods. `frames`: what counts as a flood of HTTP/2. `tls`: certificates and their
+//! replacement.
 
 mod accept;
+mod frames;
 mod stream;
 pub mod tls;
 
@@ -231,28 +233,68 @@ impl Shared {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let stream = HttpStream::unwatched(transport);
+        let stream = HttpStream::of_frames(transport, self.options.head_timeout);
+        let (requests, mut open) = tokio::sync::watch::channel(0_usize);
+        let requests = Arc::new(requests);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
             let mut service = service.clone();
-            async move { ready_call(&mut service, request).await }
+            let open = OpenRequest::new(&requests);
+            async move {
+                let response = ready_call(&mut service, request).await;
+                drop(open);
+                response
+            }
         });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(20))
             .max_concurrent_streams(100)
+            .max_pending_accept_reset_streams(20)
             .max_header_list_size(u32::try_from(self.options.head_bytes_max).unwrap_or(u32::MAX))
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
+            () = async { tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = idle(&mut open, self.options.idle_timeout) => {}
+            } } => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
         };
         if let Err(error) = ended {
             tracing::debug!(%error, %peer, "HTTP/2 connection ended");
+        }
+    }
+}
+
+/// Counts as a request of its HTTP/2 connection until it is dropped.
+struct OpenRequest(Arc<tokio::sync::watch::Sender<usize>>);
+
+impl OpenRequest {
+    fn new(requests: &Arc<tokio::sync::watch::Sender<usize>>) -> Self {
+        requests.send_modify(|open| *open += 1);
+        Self(Arc::clone(requests))
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
+/// Returns when no request has been open for `timeout`.
+async fn idle(open: &mut tokio::sync::watch::Receiver<usize>, timeout: Duration) {
+    loop {
+        if open.wait_for(|open| *open == 0).await.is_err() {
+            return;
+        }
+        if tokio::time::timeout(timeout, open.wait_for(|open| *open > 0)).await.is_err() {
+            return;
         }
     }
 }

@@ -384,7 +384,10 @@ fn bad_w8_close_frames() {
     for byte in [0, 3, 255] {
         refused(&raw(0x88, &[byte]), Violation::ShortClose, 1002);
     }
-    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
+    for code in [
+        0, 1, 500, 999, 1004, 1005, 1006, 1015, 1016, 1099, 1100, 1999, 2000, 2500, 2999, 5000, 9999, 32_768,
+        65_535,
+    ] {
         for reason in [&b""[..], b"because"] {
             refused(
                 &raw(0x88, &[&u16::to_be_bytes(code), reason].concat()),
