@@ -135,6 +135,15 @@ impl Worker {
         self.turn(key.0, now, |connection, turn| connection.message(payload, turn));
     }
 
+    /// The driver has written some of a connection's outbox. To be told while the connection does not want to be read:
+    /// commands that wait for room there go on if there is enough.
+    pub fn written(&mut self, key: ConnectionKey, now: Now) {
+        let limit = self.shared.node.options().client.queue_max_size;
+        if self.connections.get(key.index()).is_some_and(|connection| connection.has_room_again(limit)) {
+            self.turn(key.0, now, |connection, turn| connection.continue_intake(turn));
+        }
+    }
+
     /// The socket is gone, by the peer or by the driver. The key is not valid any more.
     pub fn gone(&mut self, key: ConnectionKey, now: Now) {
         self.turn(key.0, now, |connection, turn| connection.gone(turn));

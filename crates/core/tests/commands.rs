@@ -446,3 +446,49 @@ fn handlers_answer_rpc_and_take_messages() {
     assert_eq!(receiver.try_recv().unwrap(), Bytes::from_static(br#"{"k":1}"#));
     assert_eq!(world.closing(key), None);
 }
+
+/// A client that comes back asks for all its channels in one frame. It was cut off as slow for what it got, came back and
+/// asked again.
+#[test]
+fn inv_b1_what_a_client_asked_for_at_once_does_not_make_it_slow() {
+    let mut setup = Setup::default();
+    setup.options.client.queue_max_size = 1 << 20;
+    let mut world = setup.build();
+    let payload = serde_json::to_string(&"x".repeat(10_000)).unwrap();
+    for channel in 0..100 {
+        for _ in 0..5 {
+            world.publish(&format!("h:{channel}"), &payload);
+        }
+    }
+    let key = world.connected();
+    let frame: Vec<String> = (0..100)
+        .map(|n| {
+            let subscribe = json!({"channel": format!("h:{n}"), "recover": true});
+            json!({"id": n + 2, "subscribe": subscribe}).to_string()
+        })
+        .collect();
+    let replies = world.say(key, &frame.join("\n"));
+    assert_eq!(world.closing(key), None);
+    let recovered =
+        replies.iter().filter(|reply| reply["subscribe"]["publications"].as_array().map(Vec::len) == Some(5));
+    assert_eq!(recovered.count(), 100);
+    assert!(world.worker.wants_read(key));
+    assert_eq!(world.node.metrics().slow_consumers.total(), 0);
+}
+
+#[test]
+fn inv_b2_commands_wait_while_their_answers_are_not_read() {
+    let mut setup = Setup::default();
+    setup.options.client.queue_max_size = 100_000;
+    let mut world = setup.build();
+    world.publish("h:a", &serde_json::to_string(&"x".repeat(10_000)).unwrap());
+    let key = world.connected();
+    let ask = r#"{"id":2,"history":{"channel":"h:a","limit":1}}"#;
+    world.send(key, &[ask; 50].join("\n"));
+    assert!(!world.worker.wants_read(key), "nothing more is taken in");
+    assert_eq!(world.closing(key), None);
+    let waiting = world.worker.outbox(key).bytes();
+    assert!((25_000..60_000).contains(&waiting), "{waiting}");
+    assert_eq!(world.heard(key).len(), 50);
+    assert!(world.worker.wants_read(key));
+}

@@ -130,11 +130,11 @@ fn inv_d1_what_gathers_while_subscribing_is_merged_however_late_it_is() {
 
 #[test]
 fn inv_d4_a_lost_publication_is_found_by_the_check() {
-    let (mut world, muffled) = setup(Duration::ZERO).build_lossy();
+    let (mut world, link) = setup(Duration::ZERO).build_lossy();
     let key = subscribed(&mut world, "h:a");
-    muffled.store(true, Ordering::Relaxed);
+    link.muffled.store(true, Ordering::Relaxed);
     world.publish("h:a", "1");
-    muffled.store(false, Ordering::Relaxed);
+    link.muffled.store(false, Ordering::Relaxed);
     world.pass(Duration::from_secs(39));
     assert_eq!(pushes(&mut world, key), Vec::<Value>::new());
     world.pass(Duration::from_secs(2));
@@ -178,14 +178,45 @@ fn inv_d2_a_lost_publication_that_history_no_longer_has_is_told() {
 /// They have no place in the stream, so they say nothing about what was lost of it.
 #[test]
 fn inv_d4_publications_without_an_offset_do_not_put_the_check_off() {
-    let (mut world, muffled) = setup(Duration::ZERO).build_lossy();
+    let (mut world, link) = setup(Duration::ZERO).build_lossy();
     let key = subscribed(&mut world, "h:a");
-    muffled.store(true, Ordering::Relaxed);
+    link.muffled.store(true, Ordering::Relaxed);
     world.publish("h:a", "1");
-    muffled.store(false, Ordering::Relaxed);
+    link.muffled.store(false, Ordering::Relaxed);
     for _ in 0..14 {
         let unnumbered = PublishOptions { skip_history: true, ..Default::default() };
         publish_late(&mut world, "h:a", Duration::from_secs(5), unnumbered);
     }
     assert!(pushes(&mut world, key).contains(&json!(1)));
+}
+
+// === interest ===
+
+/// Whoever comes back at once must not have the engine subscribe anew.
+#[test]
+fn a_channel_without_subscribers_is_left_after_a_while_and_not_at_once() {
+    let (mut world, link) = setup(Duration::ZERO).build_lossy();
+    let told = || link.interest.lock().unwrap().clone();
+    let tick = |world: &mut World| now_or_never(world.node.tick());
+    let key = subscribed(&mut world, "a");
+    let other = subscribed(&mut world, "a");
+    assert_eq!(told(), ["+a"], "asked once for both");
+    for key in [key, other] {
+        world.say(key, r#"{"id":3,"unsubscribe":{"channel":"a"}}"#);
+    }
+    world.pass(Duration::from_millis(900));
+    tick(&mut world);
+    assert_eq!(told(), ["+a"]);
+    world.say(key, r#"{"id":4,"subscribe":{"channel":"a"}}"#);
+    world.pass(Duration::from_secs(10));
+    tick(&mut world);
+    assert_eq!(told(), ["+a"], "it is used again");
+    world.say(key, r#"{"id":5,"unsubscribe":{"channel":"a"}}"#);
+    world.pass(Duration::from_secs(10));
+    tick(&mut world);
+    assert_eq!(told(), ["+a", "-a"]);
+    world.say(key, r#"{"id":6,"subscribe":{"channel":"a"}}"#);
+    assert_eq!(told(), ["+a", "-a", "+a"]);
+    world.publish("a", "1");
+    assert_eq!(pushes(&mut world, key), [Value::Null]);
 }

@@ -175,6 +175,7 @@ impl World {
                 let outbox = self.worker.outbox(self.open[at]);
                 let bytes = outbox.bytes();
                 outbox.advance(bytes);
+                self.worker.written(self.open[at], now);
             }
             Step::Pass { ms } => self.clock.advance(Duration::from_millis(ms)),
             Step::Publish { channel } => {

@@ -18,6 +18,8 @@ pub(super) struct Intake {
     held: Option<Held>,
     /// The rest of a frame, and frames after it.
     frames: VecDeque<Bytes>,
+    /// It is room in the outbox that is waited for.
+    for_room: bool,
 }
 
 /// A command that waits until the subscription of its channel has settled.
@@ -56,12 +58,13 @@ impl Connection {
     }
 
     /// Goes on with what had to wait, if it need not wait any more.
-    pub(super) fn continue_intake(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn continue_intake(&mut self, turn: &mut Turn<'_>) {
         while let Some(mut intake) = self.intake.take() {
             if !self.listens() {
                 return;
             }
             if self.must_wait(turn) {
+                intake.for_room = self.has_backlog(turn);
                 self.intake = Some(intake);
                 return;
             }
@@ -100,7 +103,22 @@ impl Connection {
     fn must_wait(&self, turn: &Turn<'_>) -> bool {
         let at_a_time = turn.node.options().client.concurrency.max(1) as u32;
         let held = self.intake.as_ref().is_some_and(|intake| intake.held.is_some());
-        held || matches!(self.stage, Stage::Connecting(_)) || self.waiting >= at_a_time
+        held || matches!(self.stage, Stage::Connecting(_))
+            || self.waiting >= at_a_time
+            || self.has_backlog(turn)
+    }
+
+    /// Whether so much waits to be written that further answers must wait for it. A client that comes back asks for all its
+    /// channels in one frame: what it is sent for that is no sign of its being slow.
+    fn has_backlog(&self, turn: &Turn<'_>) -> bool {
+        let unwritten = self.outbox.weight() + turn.replies.len();
+        unwritten > backlog_max(turn.node.options().client.queue_max_size)
+    }
+
+    /// Whether commands wait for room in the outbox, of which there is enough now.
+    pub(crate) fn has_room_again(&self, queue_max_size: usize) -> bool {
+        let waits = self.intake.as_ref().is_some_and(|intake| intake.for_room);
+        waits && self.outbox.weight() <= backlog_max(queue_max_size)
     }
 
     fn take_frame(&mut self, frame: Bytes, turn: &mut Turn<'_>) {
@@ -115,7 +133,10 @@ impl Connection {
             }
             if self.must_wait(turn) {
                 if !commands.is_done() {
-                    self.intake.get_or_insert_default().frames.push_front(commands.rest());
+                    let for_room = self.has_backlog(turn);
+                    let intake = self.intake.get_or_insert_default();
+                    intake.frames.push_front(commands.rest());
+                    intake.for_room = for_room;
                 }
                 return;
             }
@@ -204,4 +225,9 @@ impl Connection {
             _ => turn.now.ms() + millis(turn.node.options().client.pong_timeout),
         };
     }
+}
+
+/// What may be unwritten when a further command is begun.
+fn backlog_max(queue_max_size: usize) -> usize {
+    queue_max_size / 4
 }

@@ -1,7 +1,7 @@
 //! An engine between which and the node publications can get lost.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidewire_engine::{
@@ -11,22 +11,35 @@ use tidewire_engine::{
 use tidewire_engine_embedded::EmbeddedEngine;
 use tidewire_protocol::{ChannelName, ClientInfo, Epoch, Publication};
 
-/// The embedded engine behind a link that drops publications while it is muffled.
+/// The embedded engine behind a link.
 pub struct LossyEngine {
     inner: EmbeddedEngine,
-    muffled: Arc<AtomicBool>,
+    wire: Arc<Wire>,
+}
+
+/// What a test does to the link, and sees of it.
+#[derive(Default)]
+pub struct Wire {
+    /// Publications are dropped on their way to the node.
+    pub muffled: AtomicBool,
+    /// Channels the node has subscribed (`+`) and left (`-`).
+    pub interest: Mutex<Vec<String>>,
 }
 
 struct Link {
     node: Arc<dyn Announcements>,
-    muffled: Arc<AtomicBool>,
+    wire: Arc<Wire>,
 }
 
 impl LossyEngine {
-    /// Set what is returned to have publications dropped on their way to the node.
-    pub fn new(inner: EmbeddedEngine) -> (Self, Arc<AtomicBool>) {
-        let muffled = Arc::<AtomicBool>::default();
-        (Self { inner, muffled: Arc::clone(&muffled) }, muffled)
+    pub fn new(inner: EmbeddedEngine) -> (Self, Arc<Wire>) {
+        let wire = Arc::<Wire>::default();
+        (Self { inner, wire: Arc::clone(&wire) }, wire)
+    }
+
+    fn note(&self, what: &str, channels: &[ChannelName]) {
+        let mut interest = self.wire.interest.lock().unwrap();
+        interest.extend(channels.iter().map(|channel| format!("{what}{channel}")));
     }
 }
 
@@ -38,7 +51,7 @@ impl Announcements for Link {
         epoch: Option<&Epoch>,
         previous: Option<Arc<Publication>>,
     ) {
-        if !self.muffled.load(Ordering::Relaxed) {
+        if !self.wire.muffled.load(Ordering::Relaxed) {
             self.node.publication(channel, publication, epoch, previous);
         }
     }
@@ -68,14 +81,16 @@ impl Engine for LossyEngine {
 
 impl Broker for LossyEngine {
     fn attach(&self, node: Arc<dyn Announcements>) {
-        self.inner.attach(Arc::new(Link { node, muffled: Arc::clone(&self.muffled) }));
+        self.inner.attach(Arc::new(Link { node, wire: Arc::clone(&self.wire) }));
     }
 
     fn subscribe(&self, channels: &[ChannelName]) -> BoxFuture<'_, Result<()>> {
+        self.note("+", channels);
         self.inner.subscribe(channels)
     }
 
     fn unsubscribe(&self, channels: &[ChannelName]) -> BoxFuture<'_, Result<()>> {
+        self.note("-", channels);
         self.inner.unsubscribe(channels)
     }
 

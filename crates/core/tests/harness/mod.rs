@@ -11,7 +11,7 @@ pub mod together;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use tidewire_protocol::Encoding;
 use uuid::Uuid;
 
 pub use client::{PlainTokens, anonymous, connect_as, error, settle, with_tokens, world};
-pub use lossy::LossyEngine;
+pub use lossy::{LossyEngine, Wire as Link};
 
 /// Time that passes only when told to.
 #[derive(Default)]
@@ -93,11 +93,11 @@ impl Setup {
         self.build_on(Uuid::from_u128(1), clock, engine)
     }
 
-    /// With an engine that loses publications while what is returned is set.
-    pub fn build_lossy(self) -> (World, Arc<AtomicBool>) {
+    /// With an engine behind a link that a test can cut.
+    pub fn build_lossy(self) -> (World, Arc<Link>) {
         let clock = Arc::new(HandClock::default());
-        let (engine, muffled) = LossyEngine::new(EmbeddedEngine::new(Arc::clone(&clock) as Arc<dyn Clock>));
-        (self.build_on(Uuid::from_u128(1), clock, Arc::new(engine)), muffled)
+        let (engine, link) = LossyEngine::new(EmbeddedEngine::new(Arc::clone(&clock) as Arc<dyn Clock>));
+        (self.build_on(Uuid::from_u128(1), clock, Arc::new(engine)), link)
     }
 
     pub fn build_on(self, id: Uuid, clock: Arc<HandClock>, engine: Arc<dyn Engine>) -> World {
@@ -206,8 +206,22 @@ impl World {
         }
     }
 
-    /// Every message in the outbox, which is emptied.
+    /// Every message in the outbox, which is emptied, and those that only waited for that.
     pub fn heard(&mut self, key: ConnectionKey) -> Vec<Value> {
+        let mut heard = self.written(key);
+        while !self.worker.wants_read(key) {
+            let now = self.now();
+            self.worker.written(key, now);
+            self.run();
+            match self.written(key) {
+                more if more.is_empty() => break,
+                more => heard.extend(more),
+            }
+        }
+        heard
+    }
+
+    fn written(&mut self, key: ConnectionKey) -> Vec<Value> {
         let outbox = self.worker.outbox(key);
         let mut slices = Vec::new();
         outbox.slices(&mut slices, usize::MAX);

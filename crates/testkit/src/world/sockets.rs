@@ -135,7 +135,12 @@ impl World {
                     self.send_down(number, close_frame(code, &reason));
                 }
             }
-            None => self.read_on(number),
+            None => {
+                let now = self.now();
+                let link = &self.links[number];
+                self.workers[link.worker].written(key, now);
+                self.read_on(number);
+            }
         }
     }
 

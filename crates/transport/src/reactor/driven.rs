@@ -39,6 +39,8 @@ pub trait Driven: 'static {
     fn has_ready(&self) -> bool;
     /// Finished frames to write.
     fn outbox(&mut self, key: ConnectionKey) -> &mut Outbox;
+    /// Something of the outbox was written; told while no messages are welcome.
+    fn written(&mut self, _key: ConnectionKey, _now: Now) {}
     /// Whether more messages are welcome now.
     fn wants_read(&self, key: ConnectionKey) -> bool;
     /// Set if the connection is to be closed.
@@ -81,6 +83,9 @@ impl Driven for Worker {
     }
     fn outbox(&mut self, key: ConnectionKey) -> &mut Outbox {
         Worker::outbox(self, key)
+    }
+    fn written(&mut self, key: ConnectionKey, now: Now) {
+        Worker::written(self, key, now);
     }
     fn wants_read(&self, key: ConnectionKey) -> bool {
         Worker::wants_read(self, key)

@@ -57,6 +57,9 @@ impl<D: Driven> EventLoop<D> {
                 return self.lost(id);
             }
         }
+        if !self.driven.wants_read(key) {
+            self.driven.written(key, self.now);
+        }
         if self.entries.get(id as usize).is_some_and(|entry| entry.paused) && self.driven.wants_read(key) {
             self.resume_reading(id);
         }
