@@ -43,6 +43,9 @@ pub(crate) fn message<T: prost::Message + Default>(body: Bytes) -> Result<T, Dec
 
 /// Decodes one command without its length.
 pub(crate) fn command(body: Bytes, limits: &DecodeLimits) -> Result<Command, DecodeError> {
+    if extent::cannot_pass(body.len(), limits) {
+        return message(body);
+    }
     let extent = match Extent::of(&body, limits) {
         Ok(extent) => extent,
         Err(Fault::TooMany) => return Err(DecodeError::malformed("too many keys or items", 0)),

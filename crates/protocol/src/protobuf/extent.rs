@@ -21,6 +21,13 @@ pub(super) struct Extent {
     filter_nodes: usize,
 }
 
+/// Whether a command of this size is within the limits whatever it holds: a level, a node, a key or an item takes two
+/// bytes at least. Most commands are that short.
+pub(super) fn cannot_pass(size: usize, limits: &DecodeLimits) -> bool {
+    let DecodeLimits { filter_levels, filter_nodes, object_keys, array_items, .. } = *limits;
+    size / 2 <= filter_levels.min(filter_nodes).min(object_keys).min(array_items)
+}
+
 /// Why there is no telling.
 #[derive(Debug)]
 pub(super) enum Fault {
