@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::body::HttpBody as _;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
@@ -89,6 +90,10 @@ impl Api {
         let coding = request.headers().get(CONTENT_ENCODING);
         if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Refused::Coding);
+        }
+        // Who says that it is too long need not send it, nor be asked to go on.
+        if request.body().size_hint().lower() > self.body_bytes_max as u64 {
+            return Err(Refused::Size);
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! `serve`: from a checked configuration to a running server, and to its end.
 //!
-//! `listeners`: what is served where. `demo`: the page of `--dev`. `address`: binding, and what to do if that fails.
-//! `certificates`: of TLS, read again when they change.
+//! `listeners`: what is served where. `capacity`: how many connections fit. `demo`: the page of `--dev`. `address`:
+//! binding, and what to do if that fails. `certificates`: of TLS, read again when they change.
 //! `banner`: what a person is told at the start. `signals`: when to stop. `strict`: what is refused before any route.
 //!
 //! The server is an application of the library `tidewire` and uses nothing of it that others cannot use.
 
 mod address;
 mod banner;
+mod capacity;
 pub mod certificates;
 mod demo;
 mod listeners;
@@ -34,10 +35,8 @@ use crate::logs;
 use crate::metrics::process;
 use crate::outgoing::Outgoing;
 use crate::token::Verifier;
+use capacity::Capacity;
 use signals::Signals;
-
-/// File descriptors that are not for client sockets: listeners, logs, the engine, API calls on their way.
-const DESCRIPTORS_KEPT: u64 = 100;
 
 /// How long a start waits for Redis.
 const REDIS_PATIENCE: Duration = Duration::from_secs(5);
@@ -146,10 +145,10 @@ async fn serve(config: &Config, mode: Mode) -> Result<(), StartError> {
         Signals::listen().map_err(|source| StartError::System { what: "signals".into(), source })?;
     let hangup =
         signals::hangup(mode).map_err(|source| StartError::System { what: "signals".into(), source })?;
-    let descriptors = raise_descriptor_limit();
+    let capacity = Capacity::take();
     let listeners = listeners::bind(config).await?;
     let redis = redis(config).await?;
-    let tidewire = node(config, descriptors, redis.clone())?;
+    let tidewire = node(config, capacity, redis.clone())?;
     let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     for insecure in &config.insecure {
         tracing::warn!(key = insecure.key, "INSECURE: {}", insecure.meaning);
@@ -195,7 +194,7 @@ async fn redis(config: &Config) -> Result<Option<Arc<RedisEngine>>, StartError> 
     Ok(Some(Arc::new(engine)))
 }
 
-fn node(config: &Config, descriptors: u64, redis: Option<Arc<RedisEngine>>) -> Result<Tidewire, StartError> {
+fn node(config: &Config, capacity: Capacity, redis: Option<Arc<RedisEngine>>) -> Result<Tidewire, StartError> {
     let mut reactors = ReactorOptions {
         limits: Limits { message_bytes_max: config.websocket.message_bytes_max, ..Limits::server() },
         write_timeout: config.websocket.write_timeout,
@@ -204,12 +203,11 @@ fn node(config: &Config, descriptors: u64, redis: Option<Arc<RedisEngine>>) -> R
     if let Some(threads) = config.reactor_threads {
         reactors.threads = threads.get();
     }
-    let by_descriptors = usize::try_from(connection_limit(descriptors)).unwrap_or(usize::MAX);
-    let configured = config.admission.connection_limit.map_or(usize::MAX, std::num::NonZeroUsize::get);
+    let configured = config.admission.connection_limit.map(std::num::NonZeroUsize::get);
     let rate = config.admission.connection_rate_limit;
     let websocket = WebSocketOptions {
         origins: OriginPolicy::parse(&config.admission.allowed_origins)?,
-        connection_limit: Some(configured.min(by_descriptors)),
+        connection_limit: Some(capacity.connections(configured)),
         connection_rate_limit: rate.map(|rate| u32::try_from(rate.get()).unwrap_or(u32::MAX)),
     };
     let mut options = config.core.clone();
@@ -225,26 +223,6 @@ fn node(config: &Config, descriptors: u64, redis: Option<Arc<RedisEngine>>) -> R
     };
     let builder = builder.process_use(|| process::Process::now().map(Into::into));
     Ok(builder.websocket_path(config.websocket.path.clone()).build()?)
-}
-
-/// Raises the limit of open files as far as this process may; every client is one. Returns what it is then.
-fn raise_descriptor_limit() -> u64 {
-    let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|_| process::open_files_max());
-    let connections = connection_limit(limit);
-    tracing::info!(limit, connections, "open files");
-    if limit < 4096 {
-        tracing::warn!(
-            limit,
-            connections,
-            "few files may be open, and every connection is one: raise the limit (ulimit -n)"
-        );
-    }
-    limit
-}
-
-/// Connections that fit into the limit of open files.
-fn connection_limit(descriptors: u64) -> u64 {
-    descriptors.saturating_sub(DESCRIPTORS_KEPT).max(descriptors / 2)
 }
 
 /// Says which process runs, until it does not.

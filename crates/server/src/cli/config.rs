@@ -59,12 +59,18 @@ fn check(args: &CheckArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Not a number where the machine decides: it may be another one that is checked on.
+fn connections(config: &Config) -> String {
+    let by_machine = "as many as open files and memory allow".to_owned();
+    config.admission.connection_limit.map_or(by_machine, |limit| limit.to_string())
+}
+
 fn limits(config: &Config) -> Vec<(&'static str, String)> {
     let client = &config.core.client;
     let or_none = |limit: Option<usize>| limit.map_or("no limit".to_owned(), |limit| limit.to_string());
     let centrifugos = |limit: usize| or_none((limit != 0 && limit != usize::MAX).then_some(limit));
     vec![
-        ("connections of this node", or_none(config.admission.connection_limit.map(usize::from))),
+        ("connections of this node", connections(config)),
         ("new connections per second", or_none(config.admission.connection_rate_limit.map(usize::from))),
         ("connections of one user", centrifugos(client.user_connection_limit)),
         ("subscriptions of one connection", centrifugos(client.channel_limit)),

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidewire_core::options::{ClientOptions, Options, PersonalChannel};
+use tidewire_core::options::{ClientOptions, Options, PersonalChannel, RecoveryMode};
 
 use super::model::{
     Admission, Config, Endpoint, HttpApi, HttpServer, Insecure, Listen, Log, LogLevel, PemSource, Shutdown,
@@ -46,6 +46,7 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Config {
     };
     paths_differ(reader, &config);
     ways_in(reader, &config);
+    recoveries_fit(reader, &config.core);
     config
 }
 
@@ -317,6 +318,29 @@ fn paths_differ(reader: &mut Reader<'_>, config: &Config) {
         if let (true, Some((_, _, other))) = (*enabled, before) {
             reader.error(key, format!("the path is {other}'s already"));
         }
+    }
+}
+
+/// A recovery is one message. If it does not fit into the queue the client is cut off as slow, comes back and asks for
+/// the same again, until its history is gone. How large publications are is not known here, so this warns only where even
+/// the smallest would not fit.
+fn recoveries_fit(reader: &mut Reader<'_>, core: &Options) {
+    /// A payload of a few bytes with its offset.
+    const PUBLICATION_BYTES_MIN: usize = 40;
+    let limit = core.client.recovery_max_publication_limit;
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let all = core.channel.namespaces.values().chain([&core.channel.without_namespace]);
+    let recoverable = all.filter(|rules| rules.force_recovery || rules.allow_recovery);
+    let streams = recoverable.filter(|rules| rules.recovery_mode == RecoveryMode::Stream);
+    let longest = streams.filter_map(|rules| rules.history).map(|history| history.size.min(limit)).max();
+    let bytes = longest.unwrap_or(0).saturating_mul(PUBLICATION_BYTES_MIN);
+    if bytes > core.client.queue_max_size {
+        let publications = longest.unwrap_or(0);
+        let text = format!(
+            "a recovery of {publications} publications needs {bytes} or more: clients that missed so many are cut off and \
+             ask again; raise it, or lower client.recovery_max_publication_limit"
+        );
+        reader.warning("client.queue_max_size", text);
     }
 }
 

@@ -338,6 +338,39 @@ fn an_empty_configuration_serves_nobody_and_says_so() {
 }
 
 #[test]
+fn a_queue_that_no_full_recovery_fits_is_warned_of() {
+    let warned = |client: &str, options: &str| {
+        let text = format!(
+            r#"{{"client":{{"allow_anonymous_connect_without_token":true,{client}}},"http_api":{{"disabled":true}},
+                "channel":{{"namespaces":[{{"name":"feed","history_ttl":"1m",{options}}}]}}}}"#
+        );
+        let (_, report) = accepted(&text);
+        let warnings: Vec<_> = report.warnings().map(ToString::to_string).collect();
+        assert!(
+            warnings.iter().all(|text| text.contains("client.queue_max_size: a recovery of")),
+            "{warnings:?}"
+        );
+        warnings.len() == 1
+    };
+    let default = r#""queue_max_size":1048576"#;
+    let recoverable = |size: u32| format!(r#""history_size":{size},"force_recovery":true"#);
+    assert!(!warned(default, &recoverable(100_000)), "300 are recovered at most");
+    let unlimited = r#""recovery_max_publication_limit":0"#;
+    assert!(!warned(unlimited, &recoverable(26_214)));
+    assert!(warned(unlimited, &recoverable(26_215)));
+    assert!(warned(unlimited, r#""history_size":50000,"allow_recovery":true"#));
+    assert!(warned(r#""queue_max_size":11999"#, &recoverable(300)));
+    assert!(!warned(r#""queue_max_size":12000"#, &recoverable(300)));
+    assert!(
+        !warned(r#""queue_max_size":0,"recovery_max_publication_limit":0"#, &recoverable(100_000)),
+        "no limit"
+    );
+    assert!(!warned(unlimited, r#""history_size":50000"#), "nobody recovers");
+    let cache = r#""history_size":50000,"force_recovery":true,"force_recovery_mode":"cache""#;
+    assert!(!warned(unlimited, cache), "one is sent");
+}
+
+#[test]
 fn the_default_file_means_the_same_as_none() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("default.json");

@@ -25,7 +25,7 @@ fn with_limit(limit: u32) -> Server {
 #[tokio::test]
 async fn connections_beyond_the_limit_are_refused_and_the_others_do_not_notice() {
     let server = with_limit(200);
-    assert!(server.wait_for("open files").contains(r#""limit":200"#));
+    assert!(server.wait_for("connections that fit").contains(r#""open_files":200"#));
     assert!(server.wait_for("few files").contains("WARN"), "the start says so");
 
     let mut clients = Vec::new();

@@ -2,13 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidewire_core::hooks::TokenError;
 
 use super::super::Algorithm;
 use super::hmac_rules;
 use super::support::{self, ALL, NOW, Pair, SECRET, connect, signed, subscribe, verifier, with_header};
-use crate::config::model::TokenRules;
+use crate::config::model::{Expected, TokenRules};
 
 const CLAIMS: &str = r#"{"sub":"42"}"#;
 
@@ -296,6 +296,58 @@ async fn bad_j3_claims_are_refused() {
     {
         let told = subscribe(&verifier(hmac_rules()), &with_header(r#"{"alg":"HS256"}"#, &claims)).await;
         assert_eq!(told, Err(TokenError::Expired), "{claims}");
+    }
+}
+
+/// Well made, of somebody we trust, and still not for us or not for now.
+#[tokio::test]
+async fn bad_j3_tokens_for_others_or_for_another_time_are_refused() {
+    let exact = |text: &str| Expected::Exact(text.into());
+    let told = |claims: Value| {
+        let rules = TokenRules { audience: exact("app"), issuer: exact("us"), ..hmac_rules() };
+        async move { connect(&verifier(rules), &support::hs256(&claims)).await }
+    };
+    for claims in [
+        json!({"iss": "us"}),
+        json!({"iss": "us", "aud": null}),
+        json!({"iss": "us", "aud": ""}),
+        json!({"iss": "us", "aud": "App"}),
+        json!({"iss": "us", "aud": "app "}),
+        json!({"iss": "us", "aud": "app\0"}),
+        json!({"iss": "us", "aud": "app,other"}),
+        json!({"iss": "us", "aud": []}),
+        json!({"iss": "us", "aud": ["other", "ap"]}),
+        json!({"iss": "us", "aud": [["app"]]}),
+        json!({"iss": "us", "aud": ["app", 7]}),
+        json!({"iss": "us", "aud": {"0": "app"}}),
+        json!({"aud": "app"}),
+        json!({"aud": "app", "iss": null}),
+        json!({"aud": "app", "iss": "US"}),
+        json!({"aud": "app", "iss": "us."}),
+        json!({"aud": "app", "iss": ["us"]}),
+        // Whose token it is comes before what time it is.
+        json!({"aud": "other", "iss": "us", "exp": 1}),
+    ] {
+        let told = told(claims.clone()).await;
+        assert!(matches!(told, Err(TokenError::Invalid(_))), "{claims}: {told:?}");
+    }
+    for (exp, nbf) in [
+        (json!(NOW), json!(null)),
+        (json!(NOW as f64 - 0.001), json!(null)),
+        (json!(0), json!(null)),
+        (json!(-1), json!(null)),
+        (json!(-0.0), json!(null)),
+        (json!(null), json!(NOW + 1)),
+        (json!(null), json!(NOW as f64 + 0.001)),
+        (json!(NOW + 60), json!(NOW + 30)),
+    ] {
+        let told = told(json!({"aud": "app", "iss": "us", "exp": exp, "nbf": nbf})).await;
+        assert_eq!(told, Err(TokenError::Expired), "{exp} {nbf}");
+    }
+    // Lawful at the edges; `iat` is not judged, whatever clock it comes from.
+    for (exp, nbf, iat) in [(NOW + 1, NOW, NOW), (NOW + 60, NOW - 60, NOW + 3600), (NOW + 1, 0, -1)] {
+        let claims = json!({"aud": ["x", "app"], "iss": "us", "exp": exp, "nbf": nbf, "iat": iat});
+        assert!(told(claims.clone()).await.is_ok(), "{claims}");
     }
 }
 
