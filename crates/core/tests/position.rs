@@ -144,12 +144,12 @@ fn inv_d4_a_lost_publication_is_found_by_the_check() {
 
 #[test]
 fn inv_d4_a_lost_publication_is_found_by_the_next_one() {
-    let (mut world, muffled) = setup(LAG).build_lossy();
+    let (mut world, link) = setup(LAG).build_lossy();
     let keys = [subscribed(&mut world, "h:a"), subscribed(&mut world, "h:a")];
-    muffled.store(true, Ordering::Relaxed);
+    link.muffled.store(true, Ordering::Relaxed);
     world.publish("h:a", "1");
     world.publish("h:a", "2");
-    muffled.store(false, Ordering::Relaxed);
+    link.muffled.store(false, Ordering::Relaxed);
     world.pass(2 * LAG);
     world.publish("h:a", "3");
     for key in keys {
@@ -163,13 +163,13 @@ fn inv_d4_a_lost_publication_is_found_by_the_next_one() {
 
 #[test]
 fn inv_d2_a_lost_publication_that_history_no_longer_has_is_told() {
-    let (mut world, muffled) = setup(Duration::ZERO).build_lossy();
+    let (mut world, link) = setup(Duration::ZERO).build_lossy();
     let key = subscribed(&mut world, "h:a");
-    muffled.store(true, Ordering::Relaxed);
+    link.muffled.store(true, Ordering::Relaxed);
     for _ in 0..11 {
         world.publish("h:a", "1");
     }
-    muffled.store(false, Ordering::Relaxed);
+    link.muffled.store(false, Ordering::Relaxed);
     world.publish("h:a", "2");
     assert_eq!(pushes(&mut world, key), [json!(2500)], "ten are kept");
     assert_eq!(world.node.metrics().unrepaired.total(), 1);

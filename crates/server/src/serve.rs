@@ -194,7 +194,11 @@ async fn redis(config: &Config) -> Result<Option<Arc<RedisEngine>>, StartError> 
     Ok(Some(Arc::new(engine)))
 }
 
-fn node(config: &Config, capacity: Capacity, redis: Option<Arc<RedisEngine>>) -> Result<Tidewire, StartError> {
+fn node(
+    config: &Config,
+    capacity: Capacity,
+    redis: Option<Arc<RedisEngine>>,
+) -> Result<Tidewire, StartError> {
     let mut reactors = ReactorOptions {
         limits: Limits { message_bytes_max: config.websocket.message_bytes_max, ..Limits::server() },
         write_timeout: config.websocket.write_timeout,
