@@ -1,7 +1,7 @@
 //! Finished frames: where a message becomes the bytes that are written to a socket.
 //!
-//! A publication is encoded once per [`Wire`] and [`Form`] and shared by all receivers of that form. A further transport or a
-//! compressed form is a further variant here, never a second delivery path.
+//! A publication is encoded once per [`Wire`] and [`Form`], compressed once more where receivers agreed to that, and shared
+//! by all receivers of that form. A further transport is a further variant here, never a second delivery path.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,14 +10,23 @@ use bytes::Bytes;
 use tidewire_protocol::frame::{append_join, append_leave, append_publication};
 use tidewire_protocol::{ChannelName, ClientInfo, Encoding, Epoch, Publication};
 
+use crate::deflate::{Deflate, Window};
 use crate::delta;
+use crate::metrics::Metrics;
 use crate::time::Now;
+
+/// FIN of a frame's first byte (RFC 6455 §5.2).
+const FIN: u8 = 0x80;
+/// RSV1: the message is compressed (RFC 7692 §6).
+const RSV1: u8 = 0x40;
 
 /// How a transport delimits what it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// Unmasked WebSocket frames of a server (RFC 6455 §5): text for JSON, binary for protobuf.
     WebSocket,
+    /// The same with permessage-deflate agreed on: messages that gain by it are compressed.
+    WebSocketDeflate(Deflate),
 }
 
 /// The form of everything written to one connection.
@@ -30,40 +39,38 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// How many wires there are.
-    const COUNT: usize = 2;
-
-    fn index(self) -> usize {
-        match (self.encoding, self.framing) {
-            (Encoding::Json, Framing::WebSocket) => 0,
-            (Encoding::Protobuf, Framing::WebSocket) => 1,
-        }
-    }
-
-    /// Makes a finished frame of encoded messages.
-    pub fn finish(self, messages: &[u8]) -> Bytes {
-        match self.framing {
-            Framing::WebSocket => web_socket_frame(self.encoding, messages),
-        }
+    /// Makes a finished frame of encoded messages, and counts it if it is compressed.
+    pub fn finish(self, messages: &[u8], metrics: &Metrics) -> Bytes {
+        let opcode = opcode(self.encoding);
+        let compressed = match self.framing {
+            Framing::WebSocket => None,
+            Framing::WebSocketDeflate(how) => deflated_frame(opcode, messages, how, metrics),
+        };
+        compressed.unwrap_or_else(|| web_socket_frame(FIN | opcode, messages))
     }
 
     /// The frame of an empty reply, which is a ping: always the same, so nothing is made for it.
     pub(crate) fn ping(self) -> Bytes {
-        match (self.encoding, self.framing) {
-            (Encoding::Json, Framing::WebSocket) => Bytes::from_static(b"\x81\x02{}"),
-            (Encoding::Protobuf, Framing::WebSocket) => Bytes::from_static(b"\x82\x01\0"),
+        // Far too short to be compressed, so it is the same in every framing.
+        match self.encoding {
+            Encoding::Json => Bytes::from_static(b"\x81\x02{}"),
+            Encoding::Protobuf => Bytes::from_static(b"\x82\x01\0"),
         }
     }
 }
 
-/// RFC 6455 §5.2: FIN and the opcode, then the length in its shortest form; servers do not mask.
-fn web_socket_frame(encoding: Encoding, payload: &[u8]) -> Bytes {
-    let opcode = match encoding {
+/// JSON goes as text, protobuf as binary.
+const fn opcode(encoding: Encoding) -> u8 {
+    match encoding {
         Encoding::Json => 0x1,
         Encoding::Protobuf => 0x2,
-    };
+    }
+}
+
+/// RFC 6455 §5.2: the first byte, then the length in its shortest form; servers do not mask.
+fn web_socket_frame(first: u8, payload: &[u8]) -> Bytes {
     let mut frame = Vec::with_capacity(payload.len() + 10);
-    frame.push(0x80 | opcode);
+    frame.push(first);
     match payload.len() {
         len @ 0..=125 => frame.push(len as u8),
         len @ 126..=0xffff => {
@@ -77,6 +84,25 @@ fn web_socket_frame(encoding: Encoding, payload: &[u8]) -> Bytes {
     }
     frame.extend_from_slice(payload);
     Bytes::from(frame)
+}
+
+/// The payload of a frame that [`web_socket_frame`] made.
+fn payload_of(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1) {
+        Some(127) => 10,
+        Some(126) => 4,
+        _ => 2,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
+/// A compressed frame; `None` if it is to go out as it is.
+fn deflated_frame(opcode: u8, messages: &[u8], how: Deflate, metrics: &Metrics) -> Option<Bytes> {
+    let frame = how.compress(messages, |payload| web_socket_frame(FIN | RSV1 | opcode, payload))?;
+    metrics.compressions.increment();
+    metrics.compression_input_bytes.add(messages.len() as u64);
+    metrics.compression_output_bytes.add(payload_of(&frame).len() as u64);
+    Some(frame)
 }
 
 /// What a channel's subscribers are told.
@@ -113,12 +139,18 @@ pub(crate) struct Broadcast {
     caught_up: bool,
     /// The publication before it, if patches against that are wanted.
     previous: Option<Arc<Publication>>,
-    frames: [[OnceLock<Option<Bytes>>; Form::COUNT]; Wire::COUNT],
+    plain: FramesOf,
+    /// Where receivers agreed to compression, which most nodes have off; by window.
+    deflated: OnceLock<Box<[FramesOf; Window::COUNT]>>,
 }
+
+/// Frames by encoding and form, each made on first use.
+type FramesOf = [[OnceLock<Option<Bytes>>; Form::COUNT]; 2];
 
 impl Broadcast {
     pub(crate) fn new(channel: ChannelName, event: Event, epoch: Epoch) -> Self {
-        Self { channel, event, epoch, caught_up: false, previous: None, frames: Default::default() }
+        let (plain, deflated) = (FramesOf::default(), OnceLock::new());
+        Self { channel, event, epoch, caught_up: false, previous: None, plain, deflated }
     }
 
     /// Names the publication that subscribers with deltas hold, which must be the one right before.
@@ -128,9 +160,27 @@ impl Broadcast {
     }
 
     /// The frame for one wire and form, made on first use. `None` if the payload cannot be written in that encoding.
-    pub(crate) fn frame(&self, wire: Wire, form: Form) -> Option<Bytes> {
-        let made = self.frames.get(wire.index())?.get(form as usize)?;
-        made.get_or_init(|| self.encode(wire, form)).clone()
+    pub(crate) fn frame(&self, wire: Wire, form: Form, metrics: &Metrics) -> Option<Bytes> {
+        match wire.framing {
+            Framing::WebSocket => self.plain(wire.encoding, form),
+            Framing::WebSocketDeflate(how) => self.deflated(wire.encoding, form, how, metrics),
+        }
+    }
+
+    fn plain(&self, encoding: Encoding, form: Form) -> Option<Bytes> {
+        let made = self.plain.get(encoding as usize)?.get(form as usize)?;
+        made.get_or_init(|| self.encode(encoding, form)).clone()
+    }
+
+    /// The plain frame compressed, or itself where that does not help.
+    fn deflated(&self, encoding: Encoding, form: Form, how: Deflate, metrics: &Metrics) -> Option<Bytes> {
+        let windows = self.deflated.get_or_init(Box::default);
+        let made = windows.get(how.window as usize)?.get(encoding as usize)?.get(form as usize)?;
+        let make = || {
+            let plain = self.plain(encoding, form)?;
+            Some(deflated_frame(opcode(encoding), payload_of(&plain), how, metrics).unwrap_or(plain))
+        };
+        made.get_or_init(make).clone()
     }
 
     /// The publication's offset; 0 for everything without a place in the stream.
@@ -166,9 +216,9 @@ impl Broadcast {
         payload + 256
     }
 
-    fn encode(&self, wire: Wire, form: Form) -> Option<Bytes> {
+    fn encode(&self, encoding: Encoding, form: Form) -> Option<Bytes> {
         let mut message = Vec::new();
-        let (encoding, out) = (wire.encoding, &mut message);
+        let out = &mut message;
         match &self.event {
             Event::Publication(publication) => match form {
                 Form::Plain => append_publication(encoding, &self.channel, publication, out).ok()?,
@@ -180,7 +230,7 @@ impl Broadcast {
                     let base = self.previous.as_ref();
                     let Some(patched) = base.and_then(|base| delta::patch(encoding, publication, base))
                     else {
-                        return self.frame(wire, Form::Whole);
+                        return self.plain(encoding, Form::Whole);
                     };
                     append_publication(encoding, &self.channel, &patched, out).ok()?;
                 }
@@ -188,7 +238,7 @@ impl Broadcast {
             Event::Join(info) => append_join(encoding, &self.channel, info, out).ok()?,
             Event::Leave(info) => append_leave(encoding, &self.channel, info, out).ok()?,
         }
-        Some(wire.finish(&message))
+        Some(web_socket_frame(FIN | opcode(encoding), &message))
     }
 }
 
@@ -199,10 +249,27 @@ mod tests {
 
     use super::*;
 
+    const PLAIN: Wire = Wire { encoding: Encoding::Json, framing: Framing::WebSocket };
+    const DEFLATE: Deflate = Deflate { window: Window::Usual, level: 1, min_size: 0 };
+
+    fn wire(how: Deflate) -> Wire {
+        Wire { framing: Framing::WebSocketDeflate(how), ..PLAIN }
+    }
+
+    fn news(data: impl Into<Bytes>) -> Broadcast {
+        let publication = Publication { data: data.into(), offset: 7, ..Default::default() };
+        Broadcast::new("news".into(), Event::Publication(Arc::new(publication)), "e".into())
+    }
+
+    fn long() -> String {
+        format!("[{}1]", "12345,".repeat(100))
+    }
+
     #[test]
     fn lengths_take_their_shortest_form() {
         let header = |len: usize| {
-            let frame = web_socket_frame(Encoding::Protobuf, &vec![0; len]);
+            let frame = web_socket_frame(0x82, &vec![0; len]);
+            assert_eq!(payload_of(&frame).len(), len);
             frame[..frame.len() - len].to_vec()
         };
         assert_eq!(header(0), [0x82, 0]);
@@ -215,22 +282,56 @@ mod tests {
     #[test]
     fn a_ping_is_the_frame_of_an_empty_reply() {
         for encoding in [Encoding::Json, Encoding::Protobuf] {
-            let wire = Wire { encoding, framing: Framing::WebSocket };
             let mut reply = Vec::new();
             append_reply(encoding, &Reply::default(), &mut reply).unwrap();
-            assert_eq!(wire.ping(), wire.finish(&reply));
+            for wire in [PLAIN, wire(DEFLATE)] {
+                let wire = Wire { encoding, ..wire };
+                assert_eq!(wire.ping(), wire.finish(&reply, &Metrics::default()));
+            }
         }
     }
 
     #[test]
     fn a_frame_is_made_once_and_shared() {
-        let publication =
-            Publication { data: Bytes::from_static(b"{\"a\":1}"), offset: 7, ..Default::default() };
-        let broadcast = Broadcast::new("news".into(), Event::Publication(Arc::new(publication)), "e".into());
-        let wire = Wire { encoding: Encoding::Json, framing: Framing::WebSocket };
-        let (first, second) =
-            (broadcast.frame(wire, Form::Plain).unwrap(), broadcast.frame(wire, Form::Plain).unwrap());
-        assert_eq!(first.as_ptr(), second.as_ptr());
+        let (broadcast, metrics) = (news(r#"{"a":1}"#), Metrics::default());
+        let frame = || broadcast.frame(PLAIN, Form::Plain, &metrics).unwrap();
+        let first = frame();
+        assert_eq!(first.as_ptr(), frame().as_ptr());
         assert_eq!(&first[2..], br#"{"push":{"channel":"news","pub":{"data":{"a":1},"offset":7}}}"#);
+    }
+
+    #[test]
+    fn a_broadcast_is_compressed_once_and_shared() {
+        let (broadcast, metrics) = (news(long()), Metrics::default());
+        let frame = |how| broadcast.frame(wire(how), Form::Plain, &metrics).unwrap();
+        let first = frame(DEFLATE);
+        assert_eq!(first[0], 0xc1, "FIN, RSV1, text");
+        // Another endpoint may be tuned differently; what is made already is lawful there too.
+        assert_eq!(first.as_ptr(), frame(Deflate { level: 9, ..DEFLATE }).as_ptr());
+        assert_eq!(metrics.compressions.total(), 1);
+        assert_ne!(first.as_ptr(), frame(Deflate { window: Window::Narrow, ..DEFLATE }).as_ptr());
+        assert_eq!(metrics.compressions.total(), 2);
+        let plain = broadcast.frame(PLAIN, Form::Plain, &metrics).unwrap();
+        assert_eq!(plain[0], 0x81);
+        assert_eq!(metrics.compression_input_bytes.total(), 2 * payload_of(&plain).len() as u64);
+    }
+
+    #[test]
+    fn what_is_not_worth_compressing_is_the_plain_frame_itself() {
+        let (broadcast, metrics) = (news(long()), Metrics::default());
+        let plain = broadcast.frame(PLAIN, Form::Plain, &metrics).unwrap();
+        let how = Deflate { min_size: 10_000, ..DEFLATE };
+        assert_eq!(broadcast.frame(wire(how), Form::Plain, &metrics).unwrap().as_ptr(), plain.as_ptr());
+        assert_eq!(metrics.compressions.total(), 0);
+        let replies = long().into_bytes();
+        assert_eq!(wire(how).finish(&replies, &metrics), PLAIN.finish(&replies, &metrics));
+    }
+
+    #[test]
+    fn replies_and_broadcasts_of_the_same_bytes_are_the_same_frame() {
+        let (broadcast, metrics) = (news(long()), Metrics::default());
+        let plain = broadcast.frame(PLAIN, Form::Plain, &metrics).unwrap();
+        let reply = wire(DEFLATE).finish(payload_of(&plain), &metrics);
+        assert_eq!(broadcast.frame(wire(DEFLATE), Form::Plain, &metrics), Some(reply));
     }
 }

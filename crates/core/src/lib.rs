@@ -2,7 +2,8 @@
 //!
 //! In reading order: `node` (what all threads share, and the operations of the server API), `worker` (the connections of
 //! one thread), `connection` (one client, a file per command), `hub` and `local` (who is subscribed to what), `recovery`
-//! (history and live publications joined), `rules` (what channels allow), `frame`, `delta` and `outbox` (what is written), `ready` (to whom next), `cluster` (the other nodes),
+//! (history and live publications joined), `rules` (what channels allow), `frame`, `delta`, `deflate` and `outbox` (what is
+//! written), `ready` (to whom next), `cluster` (the other nodes),
 //! `hooks` and `options` (what an application and an operator bring), `glob` (patterns with wildcards).
 //!
 //! Never: a socket, a clock, a thread, a `spawn`, the name of an engine. What waits leaves as a [`Task`] and returns as
@@ -11,6 +12,7 @@
 mod auth;
 mod cluster;
 mod connection;
+mod deflate;
 mod delta;
 mod frame;
 mod glob;
@@ -33,6 +35,7 @@ mod wheel;
 mod worker;
 
 pub use connection::{Closing, Linger};
+pub use deflate::{Deflate, Window};
 pub use frame::{Framing, Wire};
 pub use glob::Glob;
 pub use inbox::Inbox;

@@ -30,6 +30,14 @@ pub struct Metrics {
     pub connects: Counter,
     /// Sockets handed to the node.
     pub opened: Counter,
+    /// Those of them that agreed to permessage-deflate.
+    pub opened_deflate: Counter,
+    /// Messages compressed: a broadcast once, however many get it.
+    pub compressions: Counter,
+    /// Bytes of those before.
+    pub compression_input_bytes: Counter,
+    /// And after.
+    pub compression_output_bytes: Counter,
     /// Commands received.
     pub commands: Counter,
     /// Commands answered with an error.

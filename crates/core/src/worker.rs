@@ -19,7 +19,7 @@ use tidewire_protocol::Disconnect;
 use uuid::Uuid;
 
 use crate::connection::{Closing, Connection, Delivery, Turn};
-use crate::frame::{Broadcast, Wire};
+use crate::frame::{Broadcast, Framing, Wire};
 use crate::hooks::UpgradeRequest;
 use crate::inbox::{Control, Inbox, Item};
 use crate::local::LocalChannels;
@@ -117,6 +117,9 @@ impl Worker {
     pub fn open(&mut self, opening: Opening, now: Now) -> ConnectionKey {
         let node = Arc::clone(&self.shared.node);
         node.metrics().opened.increment();
+        if matches!(opening.wire.framing, Framing::WebSocketDeflate(_)) {
+            node.metrics().opened_deflate.increment();
+        }
         self.generations = self.generations.wrapping_add(1);
         let stale_at = now.ms() + millis(node.options().client.stale_close_delay);
         let client = self.random_uuid();
@@ -360,11 +363,12 @@ impl Worker {
         let late = !lag.is_zero() && broadcast.is_older(lag, now);
         let mut trouble: Vec<(u32, Delivery)> = Vec::new();
         let mut queued = 0;
+        let metrics = self.shared.node.metrics();
         for subscriber in self.shared.channels.subscribers(&broadcast.channel) {
             let Some(connection) = self.connections.get_mut(subscriber.slot as usize) else {
                 continue;
             };
-            match connection.deliver(subscriber.sub, broadcast, late) {
+            match connection.deliver(subscriber.sub, broadcast, late, metrics) {
                 Delivery::Queued => {
                     queued += 1;
                     self.ready.list(subscriber.slot, Line::Broadcast, &mut connection.listed);
@@ -376,7 +380,7 @@ impl Worker {
                 other => trouble.push((subscriber.slot, other)),
             }
         }
-        self.shared.node.metrics().deliveries.add(queued);
+        metrics.deliveries.add(queued);
         for (slot, what) in trouble {
             self.turn(slot, now, |connection, turn| match what {
                 Delivery::Insufficient(sub) => connection.missed(sub, turn),

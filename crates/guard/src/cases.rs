@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidewire_core::metrics::Metrics;
 use tidewire_core::{Framing, Wire};
 use tidewire_protocol::frame::{self, DecodeLimits};
 use tidewire_protocol::{Command, Encoding, Publication, PublishRequest, SubscribeRequest};
@@ -38,13 +39,14 @@ pub(crate) const ALL: &[Case] = &[
 /// Encodes and frames one publication, a hundred times.
 fn encode(encoding: Encoding) -> Rounds {
     let wire = Wire { encoding, framing: Framing::WebSocket };
+    let metrics = Metrics::default();
     let publication =
         Publication { data: Bytes::from_static(PAYLOAD), offset: 123_456_789, ..Default::default() };
     Box::new(move || {
         for _ in 0..100 {
             let mut message = Vec::new();
             frame::append_publication(encoding, LOG, black_box(&publication), &mut message).unwrap();
-            black_box(wire.finish(&message));
+            black_box(wire.finish(&message, &metrics));
         }
     })
 }

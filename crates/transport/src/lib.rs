@@ -17,4 +17,6 @@ pub mod ws;
 
 pub use reactor::{Driven, ReactorOptions, Reactors, Seat, Socket, Upgraded};
 pub use serve::{HttpOptions, Listener};
-pub use upgrade::{BadOriginPattern, OriginPolicy, Peer, Refusal, WebSocketEndpoint, WebSocketOptions};
+pub use upgrade::{
+    BadOriginPattern, CompressionOptions, OriginPolicy, Peer, Refusal, WebSocketEndpoint, WebSocketOptions,
+};

@@ -188,7 +188,8 @@ async fn fragments_and_a_ping_between_them() {
     ] {
         let mut frame = Vec::new();
         let mask = [9, 8, 7, 6];
-        FrameHeader { fin, opcode, length: payload.len() as u64, mask: Some(mask) }.write(&mut frame);
+        FrameHeader { fin, compressed: false, opcode, length: payload.len() as u64, mask: Some(mask) }
+            .write(&mut frame);
         let mut payload = payload.to_vec();
         apply_mask(&mut payload, mask, 0);
         frame.extend(payload);

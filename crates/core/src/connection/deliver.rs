@@ -6,6 +6,7 @@ use super::subscriptions::SubStage;
 use super::{Connection, Turn};
 use crate::delta::DeltaState;
 use crate::frame::{Broadcast, Event, Form};
+use crate::metrics::Metrics;
 use crate::recovery::{self, Step};
 use crate::task::SubKey;
 
@@ -28,7 +29,13 @@ pub(crate) enum Delivery {
 
 impl Connection {
     /// Hands an event to one subscription. `late`: it took longer than `client.channel_position_max_time_lag`.
-    pub(crate) fn deliver(&mut self, sub: u32, broadcast: &Arc<Broadcast>, late: bool) -> Delivery {
+    pub(crate) fn deliver(
+        &mut self,
+        sub: u32,
+        broadcast: &Arc<Broadcast>,
+        late: bool,
+        metrics: &Metrics,
+    ) -> Delivery {
         let index = sub;
         let Some(sub) = self.subs.at(sub) else {
             return Delivery::Skipped;
@@ -73,7 +80,7 @@ impl Connection {
             (Event::Publication(_), DeltaState::HasBase) => Form::Patch,
             _ => Form::Plain,
         };
-        match broadcast.frame(self.wire, form) {
+        match broadcast.frame(self.wire, form, metrics) {
             Some(frame) => {
                 self.outbox.push(frame);
                 Delivery::Queued

@@ -306,7 +306,7 @@ impl Connection {
     /// Moves the replies of this turn to the outbox.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) {
         if !turn.replies.is_empty() {
-            self.outbox.push(self.wire.finish(turn.replies));
+            self.outbox.push(self.wire.finish(turn.replies, turn.node.metrics()));
             turn.replies.clear();
         }
     }

@@ -386,7 +386,7 @@ impl Connection {
             self.flush(turn);
             // What has a position was merged, so nothing here is judged by it.
             for broadcast in gathered {
-                self.deliver(key.index, &broadcast, false);
+                self.deliver(key.index, &broadcast, false, turn.node.metrics());
             }
         }
         self.announce_join(key, turn);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidewire_core::{ConnectionKey, Outbox};
 
 use super::socket::Socket;
-use crate::ws::Decoder;
+use crate::ws::{Decoder, Extension};
 
 /// One socket. Idle, it is this and nothing else: no buffer, no task.
 #[derive(Debug)]
@@ -62,10 +62,10 @@ pub(super) enum EndingStage {
 }
 
 impl Entry {
-    pub(super) fn new(socket: Socket) -> Self {
+    pub(super) fn new(socket: Socket, extension: Extension) -> Self {
         Self {
             socket,
-            decoder: Decoder::new(),
+            decoder: Decoder::new(extension),
             key: None,
             aside: None,
             stalled_since: 0,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Token};
 use slab::Slab;
-use tidewire_core::{ConnectionKey, Inbox, Now};
+use tidewire_core::{ConnectionKey, Framing, Inbox, Now};
 use tidewire_engine::Clock;
 use tokio::runtime::Handle;
 
@@ -21,6 +21,7 @@ use super::driven::Driven;
 use super::entry::Entry;
 use super::mailbox::{Command, Incoming, Mailbox};
 use super::{ReactorOptions, millis};
+use crate::ws::Extension;
 
 /// The token of the waker; slab keys stay far below.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -162,7 +163,11 @@ impl<D: Driven> EventLoop<D> {
         let Incoming { upgraded, opening, place } = incoming;
         let slot = self.entries.vacant_entry();
         let Ok(id) = u32::try_from(slot.key()) else { return };
-        let mut entry = Entry::new(upgraded.socket);
+        let extension = match opening.wire.framing {
+            Framing::WebSocket => Extension::None,
+            Framing::WebSocketDeflate(_) => Extension::Deflate,
+        };
+        let mut entry = Entry::new(upgraded.socket, extension);
         if let Err(error) = entry.socket.register(self.poll.registry(), Token(id as usize)) {
             tracing::warn!(%error, "socket cannot be watched");
             return;

@@ -1,9 +1,11 @@
 //! From an HTTP request to a connection on a reactor.
 //!
-//! `handshake`: what the request must be and how it is answered. `origin`: which web pages may connect. `admission`: how
-//! fast. `notice`: what an operator is told of refusals. `takeover`: the socket leaves the HTTP server.
+//! `handshake`: what the request must be and how it is answered. `extensions`: whether messages are compressed. `origin`:
+//! which web pages may connect. `admission`: how fast. `notice`: what an operator is told of refusals. `takeover`: the
+//! socket leaves the HTTP server.
 
 mod admission;
+mod extensions;
 mod handshake;
 mod notice;
 mod origin;
@@ -14,10 +16,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::upgrade::OnUpgrade;
 use tidewire_core::hooks::UpgradeRequest;
-use tidewire_core::{Framing, Opening, Wire};
+use tidewire_core::{Deflate, Framing, Opening, Wire};
 
 pub use self::handshake::Refusal;
 pub use self::origin::{BadOriginPattern, OriginPolicy};
@@ -40,6 +43,17 @@ pub struct WebSocketOptions {
     pub connection_limit: Option<usize>,
     /// New connections per second; `None`: no limit.
     pub connection_rate_limit: Option<u32>,
+    /// Agree to permessage-deflate with clients that offer it; `None`: never.
+    pub compression: Option<CompressionOptions>,
+}
+
+/// How messages are compressed (RFC 7692, without context takeover).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompressionOptions {
+    /// 1 (fastest) to 9 (smallest); 0 stores, which helps nobody.
+    pub level: u8,
+    /// Messages of fewer bytes go out as they are; 0: none does that would gain.
+    pub min_size: u32,
 }
 
 /// The WebSocket endpoint of a node. Clones share it.
@@ -53,20 +67,32 @@ struct Shared {
     origins: OriginPolicy,
     connection_limit: Option<usize>,
     rate: Option<RateLimit>,
+    compression: Option<CompressionOptions>,
     notices: Notices,
 }
+
+// === impl CompressionOptions ===
+
+impl Default for CompressionOptions {
+    fn default() -> Self {
+        Self { level: 1, min_size: 0 }
+    }
+}
+
+// === impl WebSocketEndpoint ===
 
 impl WebSocketEndpoint {
     /// An endpoint whose connections go to `reactors`.
     pub fn new(reactors: Reactors, options: WebSocketOptions) -> Self {
         let rate = options.connection_rate_limit.map(|rate| RateLimit::new(rate, Instant::now()));
-        let WebSocketOptions { origins, connection_limit, .. } = options;
+        let WebSocketOptions { origins, connection_limit, compression, .. } = options;
         Self {
             shared: Arc::new(Shared {
                 reactors,
                 origins,
                 connection_limit,
                 rate,
+                compression,
                 notices: Notices::default(),
             }),
         }
@@ -79,18 +105,35 @@ impl WebSocketEndpoint {
         let (parts, _) = request.into_parts();
         match self.admit(&parts, on_upgrade.is_some()) {
             Ok((handshake, seat)) => {
-                let wire = Wire { encoding: handshake.encoding, framing: Framing::WebSocket };
+                let (framing, extensions) = self.framing(&parts.headers);
+                let wire = Wire { encoding: handshake.encoding, framing };
                 let opening = Opening { wire, request: Arc::new(upgrade_request(parts)) };
                 if let Some(on_upgrade) = on_upgrade {
                     tokio::spawn(hand_over(on_upgrade, seat, opening));
                 }
-                handshake.response()
+                let mut response = handshake.response();
+                if let Some(extensions) = extensions {
+                    response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, extensions);
+                }
+                response
             }
             Err(refusal) => {
                 self.shared.notices.tell(refusal, &parts.headers, Instant::now());
                 refusal.response()
             }
         }
+    }
+
+    /// How what is sent is framed, and the header that tells the client if it asked for that.
+    fn framing(&self, headers: &HeaderMap) -> (Framing, Option<HeaderValue>) {
+        let Some(CompressionOptions { level, min_size }) = self.shared.compression else {
+            return (Framing::WebSocket, None);
+        };
+        let Some(agreement) = extensions::agree(headers) else {
+            return (Framing::WebSocket, None);
+        };
+        let how = Deflate { window: agreement.window, level, min_size };
+        (Framing::WebSocketDeflate(how), Some(agreement.header()))
     }
 
     fn admit(&self, request: &http::request::Parts, can_upgrade: bool) -> Result<(Handshake, Seat), Refusal> {

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::inflate::inflate;
 use super::utf8::Utf8;
 use super::{
-    CONTROL_BYTES_MAX, CloseReason, FrameHeader, HEADER_BYTES_MAX, Limits, Opcode, Violation, apply_mask,
-    close,
+    CONTROL_BYTES_MAX, CloseReason, Extension, FrameHeader, HEADER_BYTES_MAX, Limits, Opcode, Violation,
+    apply_mask, close,
 };
 
 /// Whether a message was sent as text or as bytes.
@@ -26,7 +27,7 @@ pub enum Event {
     Message {
         /// How it was sent.
         kind: MessageKind,
-        /// Its payload, unmasked.
+        /// Its payload, unmasked and inflated.
         payload: Bytes,
     },
     /// To be answered by a pong with the same payload.
@@ -42,6 +43,7 @@ pub enum Event {
 pub struct Decoder {
     partial: Option<Box<Partial>>,
     control: ControlRate,
+    extension: Extension,
 }
 
 /// A header, frame or message that has begun and not ended.
@@ -59,6 +61,7 @@ struct Partial {
 #[derive(Debug)]
 struct OpenMessage {
     kind: MessageKind,
+    compressed: bool,
     payload: Vec<u8>,
     frames: u32,
     empty: u32,
@@ -68,9 +71,9 @@ struct OpenMessage {
 // === impl Decoder ===
 
 impl Decoder {
-    /// A decoder at the beginning of a connection.
-    pub const fn new() -> Self {
-        Self { partial: None, control: ControlRate { window_start: 0, count: 0 } }
+    /// A decoder at the beginning of a connection with what was agreed on.
+    pub const fn new(extension: Extension) -> Self {
+        Self { partial: None, control: ControlRate { window_start: [0; 4], count: 0 }, extension }
     }
 
     /// Whether nothing has begun: no buffer is held.
@@ -109,9 +112,10 @@ impl Decoder {
         }
         let length = input.len();
         let mut rest = input;
+        let extension = self.extension;
         let mut partial = self.partial.take().unwrap_or_default();
         let event = loop {
-            match partial.step(limits, &mut rest)? {
+            match partial.step(limits, extension, &mut rest)? {
                 Step::Event(event) => break Some(event),
                 Step::Frame => {}
                 Step::Starved => break None,
@@ -133,7 +137,7 @@ impl Decoder {
         now: Duration,
         input: &mut [u8],
     ) -> Result<Option<(usize, Event)>, Violation> {
-        let Some((header, header_bytes)) = FrameHeader::parse(limits.role, input)? else {
+        let Some((header, header_bytes)) = FrameHeader::parse(limits.role, self.extension, input)? else {
             return Ok(None);
         };
         if !header.fin || header.opcode == Opcode::Continuation {
@@ -151,8 +155,10 @@ impl Decoder {
             apply_mask(payload, key, 0);
         }
         let event = match header.opcode {
+            Opcode::Text if header.compressed => inflated(limits, MessageKind::Text, payload)?,
+            Opcode::Binary if header.compressed => inflated(limits, MessageKind::Binary, payload)?,
             Opcode::Text => {
-                std::str::from_utf8(payload).map_err(|_| Violation::InvalidUtf8)?;
+                check_utf8(payload)?;
                 Event::Message { kind: MessageKind::Text, payload: Bytes::copy_from_slice(payload) }
             }
             Opcode::Binary => {
@@ -181,10 +187,15 @@ impl Partial {
     }
 
     /// Reads to the end of a frame or of the input.
-    fn step(&mut self, limits: &Limits, input: &mut &mut [u8]) -> Result<Step, Violation> {
+    fn step(
+        &mut self,
+        limits: &Limits,
+        extension: Extension,
+        input: &mut &mut [u8],
+    ) -> Result<Step, Violation> {
         let (header, read) = match self.frame.take() {
             Some(begun) => begun,
-            None => match self.read_header(limits, input)? {
+            None => match self.read_header(limits, extension, input)? {
                 Some(header) => (header, 0),
                 None => return Ok(Step::Starved),
             },
@@ -211,11 +222,13 @@ impl Partial {
     fn read_header(
         &mut self,
         limits: &Limits,
+        extension: Extension,
         input: &mut &mut [u8],
     ) -> Result<Option<FrameHeader>, Violation> {
         let before = self.header.as_slice().len();
         let fresh = self.header.extend(input);
-        let Some((header, header_bytes)) = FrameHeader::parse(limits.role, self.header.as_slice())? else {
+        let parsed = FrameHeader::parse(limits.role, extension, self.header.as_slice())?;
+        let Some((header, header_bytes)) = parsed else {
             *input = std::mem::take(input).get_mut(fresh..).unwrap_or_default();
             return Ok(None);
         };
@@ -237,7 +250,7 @@ impl Partial {
         if header.opcode.is_control() {
             return Ok(());
         }
-        let message = self.message.get_or_insert_with(|| OpenMessage::new(kind));
+        let message = self.message.get_or_insert_with(|| OpenMessage::new(kind, header.compressed));
         check_message_bytes(limits, header, message.payload.len())?;
         message.frames = message.frames.saturating_add(1);
         if message.frames > limits.message_frames_max {
@@ -262,7 +275,7 @@ impl Partial {
         let Some(message) = &mut self.message else {
             return Ok(());
         };
-        if message.kind == MessageKind::Text {
+        if message.kind == MessageKind::Text && !message.compressed {
             message.text.push(piece)?;
         }
         message.append(piece, left);
@@ -281,6 +294,9 @@ impl Partial {
         let Some(message) = self.message.take() else {
             return Ok(Step::Frame);
         };
+        if message.compressed {
+            return inflated(limits, message.kind, &message.payload).map(Step::Event);
+        }
         message.text.finish()?;
         let mut payload = message.payload;
         payload.shrink_to_fit();
@@ -291,8 +307,8 @@ impl Partial {
 // === impl OpenMessage ===
 
 impl OpenMessage {
-    fn new(kind: MessageKind) -> Self {
-        Self { kind, payload: Vec::new(), frames: 0, empty: 0, text: Utf8::default() }
+    fn new(kind: MessageKind, compressed: bool) -> Self {
+        Self { kind, compressed, payload: Vec::new(), frames: 0, empty: 0, text: Utf8::default() }
     }
 
     /// Appends a piece. Room is made for at most as much again as has really arrived, never for what a header claims.
@@ -312,6 +328,19 @@ fn check_message_bytes(limits: &Limits, header: &FrameHeader, before: usize) -> 
     if header.length > room { Err(Violation::MessageTooLarge) } else { Ok(()) }
 }
 
+fn check_utf8(text: &[u8]) -> Result<(), Violation> {
+    std::str::from_utf8(text).map(|_| ()).map_err(|_| Violation::InvalidUtf8)
+}
+
+/// The message that came compressed.
+fn inflated(limits: &Limits, kind: MessageKind, payload: &[u8]) -> Result<Event, Violation> {
+    let payload = inflate(payload, limits.inflated_bytes_max)?;
+    if kind == MessageKind::Text {
+        check_utf8(&payload)?;
+    }
+    Ok(Event::Message { kind, payload: payload.into() })
+}
+
 fn control_event(limits: &Limits, opcode: Opcode, payload: &[u8]) -> Result<Event, Violation> {
     Ok(match opcode {
         Opcode::Ping => Event::Ping(Bytes::copy_from_slice(payload)),
@@ -323,8 +352,9 @@ fn control_event(limits: &Limits, opcode: Opcode, payload: &[u8]) -> Result<Even
 /// Counts pings and pongs in windows that begin with their first one.
 #[derive(Debug, Default)]
 struct ControlRate {
-    /// Milliseconds; wraps after 49 days, which at worst starts a window early.
-    window_start: u32,
+    /// Milliseconds; wraps after 49 days, which at worst starts a window early. As bytes, which leave room for a
+    /// neighbour where a number would be padded.
+    window_start: [u8; 4],
     count: u16,
 }
 
@@ -336,9 +366,10 @@ impl ControlRate {
         #[expect(clippy::cast_possible_truncation, reason = "wrapping is meant")]
         let now = now.as_millis() as u32;
         if self.count == 0
-            || u128::from(now.wrapping_sub(self.window_start)) >= limits.control_window.as_millis()
+            || u128::from(now.wrapping_sub(u32::from_ne_bytes(self.window_start)))
+                >= limits.control_window.as_millis()
         {
-            self.window_start = now;
+            self.window_start = now.to_ne_bytes();
             self.count = 0;
         }
         self.count = self.count.saturating_add(1);

@@ -2,10 +2,15 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{CONTROL_BYTES_MAX, Role, Violation, apply_mask};
+use super::{CONTROL_BYTES_MAX, Extension, Role, Violation, apply_mask};
 
 /// Two bytes, a 64-bit length and a mask.
 pub const HEADER_BYTES_MAX: usize = 14;
+
+const FIN: u8 = 0x80;
+/// Of a message's first frame: the message is compressed.
+const RSV1: u8 = 0x40;
+const RSV2_AND_3: u8 = 0x30;
 
 /// What a frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,8 @@ impl Opcode {
 pub struct FrameHeader {
     /// Last piece of its message.
     pub fin: bool,
+    /// The message that begins here is compressed (RSV1 of RFC 7692 §6).
+    pub compressed: bool,
     /// What the frame carries.
     pub opcode: Opcode,
     /// Payload bytes that follow.
@@ -62,12 +69,12 @@ impl FrameHeader {
     ///
     /// # Errors
     /// The first violation in byte order, as soon as its byte is there.
-    pub fn parse(role: Role, bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
+    pub fn parse(role: Role, extension: Extension, bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
         let Some((&first, rest)) = bytes.split_first() else {
             return Ok(None);
         };
-        let opcode = Self::parse_first(first)?;
-        let fin = first & 0x80 != 0;
+        let (opcode, compressed) = Self::parse_first(extension, first)?;
+        let fin = first & FIN != 0;
         let Some((&second, rest)) = rest.split_first() else {
             return Ok(None);
         };
@@ -88,27 +95,31 @@ impl FrameHeader {
             (true, Some((key, rest))) => (Some(*key), rest),
             (true, None) => return Ok(None),
         };
-        Ok(Some((Self { fin, opcode, length, mask }, bytes.len().saturating_sub(rest.len()))))
+        Ok(Some((Self { fin, compressed, opcode, length, mask }, bytes.len().saturating_sub(rest.len()))))
     }
 
-    /// Checks everything the first byte says. An extension that gives a reserved bit a meaning (permessage-deflate:
-    /// the first one) is asked here.
-    fn parse_first(first: u8) -> Result<Opcode, Violation> {
-        if first & 0x70 != 0 {
+    /// Checks everything the first byte says: the opcode, and whether the message is compressed.
+    fn parse_first(extension: Extension, first: u8) -> Result<(Opcode, bool), Violation> {
+        let compressed = first & RSV1 != 0;
+        if first & RSV2_AND_3 != 0 || (compressed && extension != Extension::Deflate) {
             return Err(Violation::ReservedBits);
         }
         let opcode = Opcode::parse(first & 0x0f)?;
-        if opcode.is_control() && first & 0x80 == 0 {
+        if compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+            return Err(Violation::ReservedBits);
+        }
+        if opcode.is_control() && first & FIN == 0 {
             return Err(Violation::FragmentedControl);
         }
-        Ok(opcode)
+        Ok((opcode, compressed))
     }
 
     /// Appends the header in its shortest form.
     pub fn write(&self, out: &mut impl BufMut) {
-        let fin = if self.fin { 0x80 } else { 0 };
+        let fin = if self.fin { FIN } else { 0 };
+        let compressed = if self.compressed { RSV1 } else { 0 };
         let masked = if self.mask.is_some() { 0x80 } else { 0 };
-        out.put_u8(fin | self.opcode as u8);
+        out.put_u8(fin | compressed | self.opcode as u8);
         if let (Ok(short), true) = (u8::try_from(self.length), self.length < 126) {
             out.put_u8(masked | short);
         } else if let Ok(medium) = u16::try_from(self.length) {
@@ -163,7 +174,8 @@ pub fn client_frame(opcode: Opcode, payload: &[u8], key: [u8; 4]) -> Bytes {
 
 fn frame(opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(HEADER_BYTES_MAX.saturating_add(payload.len()));
-    FrameHeader { fin: true, opcode, length: payload.len() as u64, mask }.write(&mut out);
+    let length = payload.len() as u64;
+    FrameHeader { fin: true, compressed: false, opcode, length, mask }.write(&mut out);
     let header = out.len();
     out.put_slice(payload);
     if let (Some(key), Some(body)) = (mask, out.get_mut(header..)) {

@@ -1,7 +1,8 @@
 //! WebSocket framing (RFC 6455) as pure functions over bytes.
 //!
-//! `frame`: headers, read and written. `decode`: bytes in, messages and control frames out. `limits`: what a peer may
-//! send. `violation`: what a peer did wrong and the close code that tells it. `close`, `mask`, `utf8`: the parts.
+//! `frame`: headers, read and written. `decode`: bytes in, messages and control frames out. `inflate`: what came compressed.
+//! `limits`: what a peer may send. `violation`: what a peer did wrong and the close code that tells it. `close`, `mask`,
+//! `utf8`: the parts.
 //!
 //! Nothing here does I/O, reads a clock or allocates by a length that a peer merely claims. A decoder between two
 //! messages holds no buffer.
@@ -17,6 +18,7 @@
 mod close;
 mod decode;
 mod frame;
+mod inflate;
 mod limits;
 mod mask;
 mod utf8;
@@ -28,7 +30,7 @@ mod tests;
 pub use close::CloseReason;
 pub use decode::{Decoder, Event, MessageKind};
 pub use frame::{FrameHeader, HEADER_BYTES_MAX, Opcode, client_frame, close_frame, server_frame};
-pub use limits::{Limits, Role};
+pub use limits::{Extension, Limits, Role};
 pub use mask::apply_mask;
 pub use violation::Violation;
 

@@ -9,14 +9,16 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod deflate;
+
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// What a byte stream decodes to: the events before the end or the violation.
 type Outcome = (Vec<Event>, Option<Violation>);
 
 /// Feeds `pieces` as a socket would deliver them.
-fn feed<'a>(limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut decoder = Decoder::new();
+fn feed<'a>(limits: &Limits, extension: Extension, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let mut decoder = Decoder::new(extension);
     let mut events = Vec::new();
     for piece in pieces {
         let mut buffer = piece.to_vec();
@@ -43,16 +45,20 @@ fn feed<'a>(limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outc
 }
 
 /// Decodes whole, byte by byte and cut once at every place; all must agree.
-fn decode_with(limits: &Limits, stream: &[u8]) -> Outcome {
-    let whole = feed(limits, [stream]);
-    assert_eq!(feed(limits, stream.chunks(1)), whole, "byte by byte");
+fn decode_as(limits: &Limits, extension: Extension, stream: &[u8]) -> Outcome {
+    let whole = feed(limits, extension, [stream]);
+    assert_eq!(feed(limits, extension, stream.chunks(1)), whole, "byte by byte");
     // Long streams are cut at the places where headers can be.
     let step = (stream.len() / 512).max(1);
     for cut in (0..stream.len()).step_by(step) {
         let (head, tail) = stream.split_at(cut);
-        assert_eq!(feed(limits, [head, tail]), whole, "cut at {cut}");
+        assert_eq!(feed(limits, extension, [head, tail]), whole, "cut at {cut}");
     }
     whole
+}
+
+fn decode_with(limits: &Limits, stream: &[u8]) -> Outcome {
+    decode_as(limits, Extension::None, stream)
 }
 
 fn decode(stream: &[u8]) -> Outcome {
@@ -177,7 +183,7 @@ fn lawful_close_frames() {
 fn an_idle_decoder_holds_nothing() {
     // Part of what an idle connection costs: the figure is in the budget of the reactor's socket entry.
     assert_eq!(size_of::<Decoder>(), 16);
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::new(Extension::None);
     let mut stream = [raw(0x01, b"a"), raw(0x80, b"b")].concat();
     let (head, tail) = stream.split_at_mut(9);
     decoder.decode(&Limits::server(), Duration::ZERO, head).unwrap();
@@ -189,7 +195,7 @@ fn an_idle_decoder_holds_nothing() {
 #[test]
 fn control_frames_are_counted_per_window() {
     let limits = Limits::server();
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::new(Extension::None);
     for second in 0..100 {
         for _ in 0..3 {
             let mut ping = raw(0x89, b"");
@@ -287,7 +293,7 @@ fn bad_w5_endless_fragments() {
     ] {
         let begin = raw(0x01, b"");
         let stream = std::iter::once(&begin[..]).chain(std::iter::repeat_n(&frame[..], frames));
-        assert_eq!(feed(&limits, stream), (vec![], Some(violation)));
+        assert_eq!(feed(&limits, Extension::None, stream), (vec![], Some(violation)));
     }
     assert_eq!(Violation::TooManyEmptyFrames.code(), 1008);
     assert_eq!(Violation::TooManyFrames.code(), 1008);
@@ -315,7 +321,7 @@ fn bad_w6_lengths() {
 fn bad_w6_a_claimed_length_allocates_nothing() {
     let limits = Limits { message_bytes_max: usize::MAX, ..Limits::server() };
     let mut stream = [&[0x82, 0xff][..], &u64::to_be_bytes((1 << 63) - 1), &KEY, b"few"].concat();
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::new(Extension::None);
     assert_eq!(decoder.decode(&limits, Duration::ZERO, &mut stream), Ok((stream.len(), None)));
     assert!(decoder.buffered() <= 6, "{}", decoder.buffered());
 }
@@ -373,7 +379,7 @@ fn bad_w7_invalid_utf8() {
 #[test]
 fn bad_w7_fails_before_the_message_ends() {
     let mut frame = raw(0x01, b"ok \xf4\x90\x80\x80 and a lot more");
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::new(Extension::None);
     let cut = 6 + 5;
     let result = decoder.decode(&Limits::server(), Duration::ZERO, &mut frame[..cut]);
     assert_eq!(result, Err(Violation::InvalidUtf8));
@@ -477,7 +483,7 @@ proptest! {
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
         let limits = Limits { control_frames_max: u16::MAX, ..Limits::server() };
-        let (mut events, violation) = feed(&limits, cuts.windows(2).map(|ends| &stream[ends[0]..ends[1]]));
+        let (mut events, violation) = feed(&limits, Extension::None, cuts.windows(2).map(|ends| &stream[ends[0]..ends[1]]));
         let closed = matches!(events.last(), Some(Event::Close(_)));
         if closed {
             events.pop();
@@ -490,7 +496,7 @@ proptest! {
     #[test]
     fn any_bytes_never_panic_and_split_alike(stream in prop::collection::vec(any::<u8>(), 0..300)) {
         let limits = Limits::server();
-        prop_assert_eq!(feed(&limits, stream.chunks(1)), feed(&limits, [&stream[..]]));
+        prop_assert_eq!(feed(&limits, Extension::None, stream.chunks(1)), feed(&limits, Extension::None, [&stream[..]]));
     }
 
     #[test]
@@ -499,7 +505,7 @@ proptest! {
         key: [u8; 4],
     ) {
         let stream: Vec<u8> = messages.iter().flat_map(|message| client_frame(Opcode::Binary, message, key)).collect();
-        let (events, violation) = feed(&Limits::server(), stream.chunks(7));
+        let (events, violation) = feed(&Limits::server(), Extension::None, stream.chunks(7));
         prop_assert_eq!(violation, None);
         prop_assert_eq!(events, messages.iter().map(|message| binary(message)).collect::<Vec<_>>());
     }

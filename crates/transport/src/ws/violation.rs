@@ -9,7 +9,8 @@ pub enum Violation {
     /// A server sent a frame with a mask (§5.1).
     #[error("server frame is masked")]
     Masked,
-    /// A reserved bit is set and no extension gives it a meaning (§5.2).
+    /// A reserved bit is set and no extension gives it a meaning (§5.2), or not there: only a message's first frame says
+    /// whether it is compressed (RFC 7692 §6).
     #[error("reserved bit set")]
     ReservedBits,
     /// Opcode 3–7 or 11–15 (§5.2).
@@ -42,6 +43,9 @@ pub enum Violation {
     /// A close code that must not be sent (§7.4).
     #[error("close code {0} is not allowed")]
     CloseCode(u16),
+    /// A compressed message is not deflate data, or ends in the middle of it (RFC 7692 §7.2.2).
+    #[error("invalid deflate data")]
+    BadDeflate,
     /// The message would be longer than the limit.
     #[error("message size limit")]
     MessageTooLarge,
@@ -60,7 +64,7 @@ impl Violation {
     /// The code of the close frame that answers the breach (§7.4.1).
     pub const fn code(self) -> u16 {
         match self {
-            Self::InvalidUtf8 => 1007,
+            Self::InvalidUtf8 | Self::BadDeflate => 1007,
             Self::TooManyFrames | Self::TooManyEmptyFrames | Self::ControlFlood => 1008,
             Self::MessageTooLarge => 1009,
             _ => 1002,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use slab::Slab;
-use tidewire_core::{Closing, Completion, ConnectionKey, Inbox, Now, Opening, Outbox, Task};
-use tidewire_protocol::Disconnect;
+use tidewire_core::metrics::Metrics;
+use tidewire_core::{Closing, Completion, ConnectionKey, Framing, Inbox, Now, Opening, Outbox, Task, Wire};
+use tidewire_protocol::{Disconnect, Encoding};
 use tidewire_transport::Driven;
-use tidewire_transport::ws::{MessageKind, Opcode, server_frame};
+use tidewire_transport::ws::MessageKind;
 
 /// The echoing counterpart of a worker.
 #[derive(Default)]
@@ -17,10 +18,11 @@ pub(crate) struct Echo {
     inbox: Arc<Inbox>,
     connections: Slab<Connection>,
     ready: VecDeque<ConnectionKey>,
+    metrics: Metrics,
 }
 
-#[derive(Default)]
 struct Connection {
+    framing: Framing,
     outbox: Outbox,
     closing: Option<Closing>,
 }
@@ -36,17 +38,21 @@ impl Driven for Echo {
         Arc::clone(&self.inbox)
     }
 
-    fn open(&mut self, _: Opening, _: Now) -> ConnectionKey {
-        let slot = self.connections.insert(Connection::default());
+    fn open(&mut self, opening: Opening, _: Now) -> ConnectionKey {
+        let framing = opening.wire.framing;
+        let slot = self.connections.insert(Connection { framing, outbox: Outbox::default(), closing: None });
         ConnectionKey::new(u32::try_from(slot).expect("few connections"))
     }
 
     fn message(&mut self, key: ConnectionKey, kind: MessageKind, payload: Bytes, _: Now) {
-        let opcode = match kind {
-            MessageKind::Text => Opcode::Text,
-            MessageKind::Binary => Opcode::Binary,
+        // The frames of the real thing, compressed where that was agreed on.
+        let encoding = match kind {
+            MessageKind::Text => Encoding::Json,
+            MessageKind::Binary => Encoding::Protobuf,
         };
-        self.outbox(key).push(server_frame(opcode, &payload));
+        let connection = &mut self.connections[key.index()];
+        let wire = Wire { encoding, framing: connection.framing };
+        connection.outbox.push(wire.finish(&payload, &self.metrics));
         self.list(key);
     }
 

@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::routing::any;
 use tidewire_engine::SystemClock;
 use tidewire_transport::serve::tls::ServerTls;
-use tidewire_transport::ws::{Decoder, Event, Limits, Opcode, client_frame};
+use tidewire_transport::ws::{Decoder, Event, Extension, FrameHeader, Limits, Opcode, Role, client_frame};
 use tidewire_transport::{
     HttpOptions, Listener, OriginPolicy, ReactorOptions, Reactors, WebSocketEndpoint, WebSocketOptions,
 };
@@ -115,13 +115,13 @@ pub(crate) const UPGRADE: &[u8] =
 /// A client that sends any bytes and reads frames.
 pub(crate) struct Raw<S> {
     pub(crate) socket: S,
-    decoder: Decoder,
+    pub(crate) decoder: Decoder,
     input: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     pub(crate) fn new(socket: S) -> Self {
-        Self { socket, decoder: Decoder::new(), input: Vec::new() }
+        Self { socket, decoder: Decoder::new(Extension::None), input: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
@@ -157,6 +157,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
             if self.fill().await == 0 {
                 return None;
             }
+        }
+    }
+
+    /// The payload of the next frame as it came, which must be a compressed one that is complete.
+    pub(crate) async fn first_payload(&mut self) -> Vec<u8> {
+        loop {
+            let parsed = FrameHeader::parse(Role::Client, Extension::Deflate, &self.input).unwrap();
+            if let Some((header, at)) = parsed
+                && let Some(payload) = self.input.get(at..at + header.length as usize)
+            {
+                assert!(header.compressed);
+                return payload.to_vec();
+            }
+            assert!(self.fill().await > 0, "the socket ended before the frame");
         }
     }
 

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use slab::Slab;
-use tidewire_core::{Closing, Completion, ConnectionKey, Inbox, Linger, Now, Opening, Outbox, Task};
-use tidewire_protocol::Disconnect;
+use tidewire_core::metrics::Metrics;
+use tidewire_core::{
+    Closing, Completion, ConnectionKey, Framing, Inbox, Linger, Now, Opening, Outbox, Task, Wire,
+};
+use tidewire_protocol::{Disconnect, Encoding};
 use tidewire_transport::Driven;
 use tidewire_transport::ws::{MessageKind, Opcode, server_frame};
 
@@ -35,8 +38,8 @@ pub(crate) struct Scripted {
     now: Duration,
 }
 
-#[derive(Default)]
 struct Connection {
+    framing: Framing,
     outbox: Outbox,
     closing: Option<Closing>,
     held: bool,
@@ -49,11 +52,13 @@ impl Scripted {
     }
 
     fn echo(&mut self, key: ConnectionKey, kind: MessageKind, payload: &Bytes) {
-        let opcode = match kind {
-            MessageKind::Text => Opcode::Text,
-            MessageKind::Binary => Opcode::Binary,
+        let encoding = match kind {
+            MessageKind::Text => Encoding::Json,
+            MessageKind::Binary => Encoding::Protobuf,
         };
-        self.connections[key.index()].outbox.push(server_frame(opcode, payload));
+        let connection = &mut self.connections[key.index()];
+        let wire = Wire { encoding, framing: connection.framing };
+        connection.outbox.push(wire.finish(payload, &Metrics::default()));
         self.ready.push_back(key);
     }
 
@@ -78,8 +83,10 @@ impl Driven for Scripted {
         Arc::clone(&self.inbox)
     }
 
-    fn open(&mut self, _: Opening, _: Now) -> ConnectionKey {
-        ConnectionKey::new(self.connections.insert(Connection::default()) as u32)
+    fn open(&mut self, opening: Opening, _: Now) -> ConnectionKey {
+        let framing = opening.wire.framing;
+        let connection = Connection { framing, outbox: Outbox::default(), closing: None, held: false };
+        ConnectionKey::new(self.connections.insert(connection) as u32)
     }
 
     fn message(&mut self, key: ConnectionKey, kind: MessageKind, payload: Bytes, _: Now) {
