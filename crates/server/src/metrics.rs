@@ -28,9 +28,13 @@ const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 type Row<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 /// What is counted, without the `_total` that the format adds.
-const COUNTERS: [Row<Metrics>; 19] = [
+const COUNTERS: [Row<Metrics>; 23] = [
     ("tidewire_connects", "Connections accepted", |m| m.connects.total()),
     ("tidewire_sockets_opened", "Sockets upgraded to WebSocket", |m| m.opened.total()),
+    ("tidewire_sockets_opened_deflate", "Those that agreed to compression", |m| m.opened_deflate.total()),
+    ("tidewire_compressions", "Messages compressed; a broadcast once", |m| m.compressions.total()),
+    ("tidewire_compression_input_bytes", "Bytes of those before", |m| m.compression_input_bytes.total()),
+    ("tidewire_compression_output_bytes", "Bytes of those after", |m| m.compression_output_bytes.total()),
     ("tidewire_commands", "Commands received from clients", |m| m.commands.total()),
     ("tidewire_command_errors", "Commands answered with an error", |m| m.errors.total()),
     ("tidewire_subscribes", "Subscriptions made", |m| m.subscribes.total()),

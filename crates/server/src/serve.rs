@@ -23,13 +23,14 @@ use std::time::Duration;
 
 use tidewire::transport::upgrade::BadOriginPattern;
 use tidewire::transport::ws::Limits;
-use tidewire::transport::{OriginPolicy, ReactorOptions, WebSocketOptions};
+use tidewire::transport::{CompressionOptions, OriginPolicy, ReactorOptions, WebSocketOptions};
 use tidewire::{BuildError, Shutdown, Tidewire};
 use tidewire_engine_redis::RedisEngine;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::config::model::Compression;
 use crate::config::report::Report;
 use crate::logs;
 use crate::metrics::process;
@@ -200,7 +201,11 @@ fn node(
     redis: Option<Arc<RedisEngine>>,
 ) -> Result<Tidewire, StartError> {
     let mut reactors = ReactorOptions {
-        limits: Limits { message_bytes_max: config.websocket.message_bytes_max, ..Limits::server() },
+        limits: Limits {
+            message_bytes_max: config.websocket.message_bytes_max,
+            inflated_bytes_max: config.websocket.inflated_bytes_max,
+            ..Limits::server()
+        },
         write_timeout: config.websocket.write_timeout,
         ..Default::default()
     };
@@ -213,6 +218,10 @@ fn node(
         origins: OriginPolicy::parse(&config.admission.allowed_origins)?,
         connection_limit: Some(capacity.connections(configured)),
         connection_rate_limit: rate.map(|rate| u32::try_from(rate.get()).unwrap_or(u32::MAX)),
+        compression: config
+            .websocket
+            .compression
+            .map(|Compression { level, min_size }| CompressionOptions { level, min_size }),
     };
     let mut options = config.core.clone();
     if options.node_name.is_empty() {

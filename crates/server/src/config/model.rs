@@ -93,6 +93,19 @@ pub struct WebSocket {
     pub write_timeout: Duration,
     /// Largest message of a client, in bytes.
     pub message_bytes_max: usize,
+    /// Its largest once it is inflated, if it came compressed.
+    pub inflated_bytes_max: usize,
+    /// Agree to compression with clients that offer it.
+    pub compression: Option<Compression>,
+}
+
+/// `websocket.compression*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    /// 0 (stored) to 9 (smallest).
+    pub level: u8,
+    /// Messages of fewer bytes are sent as they are.
+    pub min_size: u32,
 }
 
 /// What is checked before an upgrade.

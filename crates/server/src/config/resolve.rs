@@ -7,8 +7,8 @@ use std::time::Duration;
 use tidewire_core::options::{ClientOptions, Options, PersonalChannel, RecoveryMode};
 
 use super::model::{
-    Admission, Config, Endpoint, HttpApi, HttpServer, Insecure, Listen, Log, LogLevel, PemSource, Shutdown,
-    Tls, WebSocket,
+    Admission, Compression, Config, Endpoint, HttpApi, HttpServer, Insecure, Listen, Log, LogLevel,
+    PemSource, Shutdown, Tls, WebSocket,
 };
 use super::reader::Reader;
 use super::secret::Secret;
@@ -39,7 +39,7 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Config {
         shutdown: shutdown(reader),
         reactor_threads: reader.count("reactor.threads").and_then(NonZeroUsize::new),
         pid_file: reader.some_text("pid_file").map(PathBuf::from),
-        core: core(reader, websocket.message_bytes_max),
+        core: core(reader, command_bytes_max(&websocket)),
         redis: redis::resolve(reader),
         insecure: insecure(reader),
         websocket,
@@ -122,12 +122,26 @@ pub(super) fn pem_source(text: &str) -> Result<PemSource, String> {
 }
 
 fn websocket(reader: &mut Reader<'_>) -> WebSocket {
+    let message_bytes_max = at_least_one(reader, "websocket.message_size_limit");
+    let inflated = reader.limit("websocket.decompressed_message_size_limit");
     WebSocket {
         enabled: !reader.bool("websocket.disabled"),
         path: path(reader, "websocket.handler_prefix"),
         write_timeout: positive(reader, "websocket.write_timeout"),
-        message_bytes_max: at_least_one(reader, "websocket.message_size_limit"),
+        message_bytes_max,
+        inflated_bytes_max: inflated.map_or(message_bytes_max.saturating_mul(10), NonZeroUsize::get),
+        compression: compression(reader),
     }
+}
+
+fn compression(reader: &mut Reader<'_>) -> Option<Compression> {
+    let level = u8::try_from(reader.size("websocket.compression_level")).ok().filter(|level| *level <= 9);
+    let level = level.unwrap_or_else(|| {
+        reader.error("websocket.compression_level", "expected 1 to 9");
+        1
+    });
+    let min_size = u32::try_from(reader.size("websocket.compression_min_size")).unwrap_or(u32::MAX);
+    reader.bool("websocket.compression").then_some(Compression { level, min_size })
 }
 
 fn admission(reader: &mut Reader<'_>) -> Admission {
@@ -206,6 +220,14 @@ fn insecure(reader: &mut Reader<'_>) -> Vec<Insecure> {
 }
 
 // === core ===
+
+/// Whatever fits into a message, in the form that has more room.
+fn command_bytes_max(websocket: &WebSocket) -> usize {
+    match websocket.compression {
+        Some(_) => websocket.message_bytes_max.max(websocket.inflated_bytes_max),
+        None => websocket.message_bytes_max,
+    }
+}
 
 fn core(reader: &mut Reader<'_>, command_bytes_max: usize) -> Options {
     let client = client(reader, command_bytes_max);

@@ -178,6 +178,29 @@ fn bad_c2_redis_options_that_cannot_be_used_are_refused_with_their_keys() {
 }
 
 #[test]
+fn compression_has_the_defaults_of_centrifugo_and_room_for_what_it_inflates() {
+    let websocket = |text: &str| {
+        let set = format!("websocket:\n  message_size_limit: 1000\n{text}");
+        let (config, report) = from_text("config.yaml", &set).unwrap_or_else(|report| panic!("{report}"));
+        assert!(!report.warnings().any(|problem| problem.key.starts_with("websocket.")), "{report}");
+        (config.websocket.clone(), config.core.client.command_bytes_max)
+    };
+    let (off, command) = websocket("  compression_level: 9\n");
+    assert_eq!((off.compression, off.inflated_bytes_max, command), (None, 10_000, 1000));
+    let (on, command) = websocket("  compression: true\n");
+    let compression = on.compression.unwrap();
+    assert_eq!((compression.level, compression.min_size), (1, 0));
+    assert_eq!((on.inflated_bytes_max, command), (10_000, 10_000));
+    let (tuned, command) = websocket(
+        "  compression: true\n  compression_level: 6\n  compression_min_size: 200\n  \
+         decompressed_message_size_limit: 5000\n",
+    );
+    let compression = tuned.compression.unwrap();
+    assert_eq!((compression.level, compression.min_size), (6, 200));
+    assert_eq!((tuned.inflated_bytes_max, command), (5000, 5000));
+}
+
+#[test]
 fn what_a_missing_proxy_would_decide_is_refused() {
     let (config, _) =
         from_file(&fixture("centrifugo-config.json")).unwrap_or_else(|report| panic!("{report}"));

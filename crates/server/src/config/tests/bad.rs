@@ -4,7 +4,7 @@ use super::{errors, from_text, refused};
 use crate::config::{Sources, load};
 
 /// A file in JSON, the key that a report must name, and words it must hold.
-const FILES: [(&str, &str, &str); 66] = [
+const FILES: [(&str, &str, &str); 70] = [
     // Unknown keys, at every depth.
     (r#"{"foo":1}"#, "foo", "unknown"),
     (r#"{"http_server":{"prt":1}}"#, "http_server.prt", "port"),
@@ -27,6 +27,10 @@ const FILES: [(&str, &str, &str); 66] = [
     (r#"{"http_server":{"port":65536}}"#, "http_server.port", "65535"),
     (r#"{"http_server":{"port":99999999999999999999}}"#, "http_server.port", "a fraction"),
     (r#"{"http_server":{"internal_port":"x"}}"#, "http_server.internal_port", "port"),
+    (r#"{"websocket":{"compression_level":10}}"#, "websocket.compression_level", "1 to 9"),
+    (r#"{"websocket":{"compression_level":-3}}"#, "websocket.compression_level", "negative"),
+    (r#"{"websocket":{"compression":"maybe"}}"#, "websocket.compression", "true"),
+    (r#"{"websocket":{"compression_min_size":"1k"}}"#, "websocket.compression_min_size", "number"),
     (r#"{"http_server":[]}"#, "http_server", "a list"),
     (r#"{"client":"x"}"#, "client", "text"),
     (r#"{"client":{"insecure":"yes"}}"#, "client.insecure", "true or false"),
