@@ -160,19 +160,23 @@ impl Broadcast {
     }
 
     /// The frame for one wire and form, made on first use. `None` if the payload cannot be written in that encoding.
-    pub(crate) fn frame(&self, wire: Wire, form: Form, metrics: &Metrics) -> Option<Bytes> {
+    #[inline]
+    pub(crate) fn frame(&self, wire: &Wire, form: Form, metrics: &Metrics) -> Option<Bytes> {
         match wire.framing {
             Framing::WebSocket => self.plain(wire.encoding, form),
             Framing::WebSocketDeflate(how) => self.deflated(wire.encoding, form, how, metrics),
         }
     }
 
+    #[inline]
     fn plain(&self, encoding: Encoding, form: Form) -> Option<Bytes> {
         let made = self.plain.get(encoding as usize)?.get(form as usize)?;
         made.get_or_init(|| self.encode(encoding, form)).clone()
     }
 
-    /// The plain frame compressed, or itself where that does not help.
+    /// The plain frame compressed, or itself where that does not help. Apart, so that the way of plain frames, gone once
+    /// per subscriber, stays short.
+    #[inline(never)]
     fn deflated(&self, encoding: Encoding, form: Form, how: Deflate, metrics: &Metrics) -> Option<Bytes> {
         let windows = self.deflated.get_or_init(Box::default);
         let made = windows.get(how.window as usize)?.get(encoding as usize)?.get(form as usize)?;
@@ -294,7 +298,7 @@ mod tests {
     #[test]
     fn a_frame_is_made_once_and_shared() {
         let (broadcast, metrics) = (news(r#"{"a":1}"#), Metrics::default());
-        let frame = || broadcast.frame(PLAIN, Form::Plain, &metrics).unwrap();
+        let frame = || broadcast.frame(&PLAIN, Form::Plain, &metrics).unwrap();
         let first = frame();
         assert_eq!(first.as_ptr(), frame().as_ptr());
         assert_eq!(&first[2..], br#"{"push":{"channel":"news","pub":{"data":{"a":1},"offset":7}}}"#);
@@ -303,7 +307,7 @@ mod tests {
     #[test]
     fn a_broadcast_is_compressed_once_and_shared() {
         let (broadcast, metrics) = (news(long()), Metrics::default());
-        let frame = |how| broadcast.frame(wire(how), Form::Plain, &metrics).unwrap();
+        let frame = |how| broadcast.frame(&wire(how), Form::Plain, &metrics).unwrap();
         let first = frame(DEFLATE);
         assert_eq!(first[0], 0xc1, "FIN, RSV1, text");
         // Another endpoint may be tuned differently; what is made already is lawful there too.
@@ -311,7 +315,7 @@ mod tests {
         assert_eq!(metrics.compressions.total(), 1);
         assert_ne!(first.as_ptr(), frame(Deflate { window: Window::Narrow, ..DEFLATE }).as_ptr());
         assert_eq!(metrics.compressions.total(), 2);
-        let plain = broadcast.frame(PLAIN, Form::Plain, &metrics).unwrap();
+        let plain = broadcast.frame(&PLAIN, Form::Plain, &metrics).unwrap();
         assert_eq!(plain[0], 0x81);
         assert_eq!(metrics.compression_input_bytes.total(), 2 * payload_of(&plain).len() as u64);
     }
@@ -319,9 +323,9 @@ mod tests {
     #[test]
     fn what_is_not_worth_compressing_is_the_plain_frame_itself() {
         let (broadcast, metrics) = (news(long()), Metrics::default());
-        let plain = broadcast.frame(PLAIN, Form::Plain, &metrics).unwrap();
+        let plain = broadcast.frame(&PLAIN, Form::Plain, &metrics).unwrap();
         let how = Deflate { min_size: 10_000, ..DEFLATE };
-        assert_eq!(broadcast.frame(wire(how), Form::Plain, &metrics).unwrap().as_ptr(), plain.as_ptr());
+        assert_eq!(broadcast.frame(&wire(how), Form::Plain, &metrics).unwrap().as_ptr(), plain.as_ptr());
         assert_eq!(metrics.compressions.total(), 0);
         let replies = long().into_bytes();
         assert_eq!(wire(how).finish(&replies, &metrics), PLAIN.finish(&replies, &metrics));
@@ -330,8 +334,8 @@ mod tests {
     #[test]
     fn replies_and_broadcasts_of_the_same_bytes_are_the_same_frame() {
         let (broadcast, metrics) = (news(long()), Metrics::default());
-        let plain = broadcast.frame(PLAIN, Form::Plain, &metrics).unwrap();
+        let plain = broadcast.frame(&PLAIN, Form::Plain, &metrics).unwrap();
         let reply = wire(DEFLATE).finish(payload_of(&plain), &metrics);
-        assert_eq!(broadcast.frame(wire(DEFLATE), Form::Plain, &metrics), Some(reply));
+        assert_eq!(broadcast.frame(&wire(DEFLATE), Form::Plain, &metrics), Some(reply));
     }
 }

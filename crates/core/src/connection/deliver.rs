@@ -80,7 +80,7 @@ impl Connection {
             (Event::Publication(_), DeltaState::HasBase) => Form::Patch,
             _ => Form::Plain,
         };
-        match broadcast.frame(self.wire, form, metrics) {
+        match broadcast.frame(&self.wire, form, metrics) {
             Some(frame) => {
                 self.outbox.push(frame);
                 Delivery::Queued
