@@ -4,6 +4,7 @@
 //! one per window and resets it for each message.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flate2::{Compress, Compression, FlushCompress};
 
@@ -73,15 +74,27 @@ impl Deflate {
         if message.len() < BYTES_WORTH_TRYING.max(self.min_size as usize) {
             return None;
         }
-        COMPRESSORS.with_borrow_mut(|compressors| {
-            let (window, level) = (self.window, self.level.min(9));
-            let known = compressors.iter().position(|known| (known.window, known.level) == (window, level));
-            let at = known.unwrap_or_else(|| {
-                compressors.push(Compressor::new(window, level));
-                compressors.len() - 1
-            });
-            compressors.get_mut(at)?.compress(message).map(then)
+        // Many receivers may wait for this frame: a bug in the library must cost them no more than the compression.
+        let compressed = catch_unwind(AssertUnwindSafe(|| {
+            let mut compressor = self.take_compressor();
+            let done = compressor.compress(message).map(then);
+            COMPRESSORS.with_borrow_mut(|compressors| compressors.push(compressor));
+            done
+        }));
+        compressed.unwrap_or_else(|_| {
+            tracing::error!("the compressor panicked and the message goes out as it is; please report this");
+            None
         })
+    }
+
+    /// The thread's compressor of this kind, to be put back: what a panic leaves behind is not used again.
+    fn take_compressor(self) -> Compressor {
+        let (window, level) = (self.window, self.level.min(9));
+        let kept = COMPRESSORS.with_borrow_mut(|compressors| {
+            let of_kind = |kept: &Compressor| (kept.window, kept.level) == (window, level);
+            compressors.iter().position(of_kind).map(|at| compressors.swap_remove(at))
+        });
+        kept.unwrap_or_else(|| Compressor::new(window, level))
     }
 }
 
@@ -147,6 +160,14 @@ mod tests {
         let words =
             (0_u32..).flat_map(|n| format!("{{\"n\":{},\"word\":\"{:x}\"}}", n % 977, n * 7919).into_bytes());
         words.take(length).collect()
+    }
+
+    #[test]
+    fn inv_g6_a_panic_costs_the_compression_of_one_message() {
+        let (how, message) = (deflate(Window::Usual, 6), prose(1_000));
+        assert_eq!(how.compress(&message, |_| -> usize { panic!("as the library might") }), None);
+        let payload = compressed(how, &message).unwrap();
+        assert_eq!(inflated(Window::Usual, &payload, message.len()), message);
     }
 
     #[test]

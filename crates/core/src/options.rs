@@ -56,6 +56,9 @@ pub struct ClientOptions {
     pub presence_ttl: Duration,
     /// Commands of one connection that may wait for answers at a time; 0 and 1: one after the other.
     pub concurrency: usize,
+    /// Commands per second that one connection may go on sending, ten seconds' worth at once; 0: no limit. Those above it are
+    /// refused with 111; twice as many close the connection with 3013.
+    pub command_rate_limit: u32,
     /// A channel's position confirmed longer ago than this is checked against the engine; zero: never.
     pub channel_position_check_delay: Duration,
     /// A publication that reaches a positioned subscriber later than this after it was made counts as a sign that others
@@ -97,6 +100,7 @@ impl Default for ClientOptions {
             presence_update_interval: Duration::from_secs(27),
             presence_ttl: Duration::from_secs(60),
             concurrency: 0,
+            command_rate_limit: 0,
             channel_position_check_delay: Duration::from_secs(40),
             channel_position_max_time_lag: Duration::ZERO,
             user_connection_limit: 0,

@@ -492,3 +492,52 @@ fn inv_b2_commands_wait_while_their_answers_are_not_read() {
     assert_eq!(world.heard(key).len(), 50);
     assert!(world.worker.wants_read(key));
 }
+
+#[test]
+fn bad_a_flood_of_commands_is_refused_and_then_closed() {
+    let mut setup = Setup::default();
+    setup.options.client.command_rate_limit = 10;
+    // An answer to each refusal must not be what ends it.
+    setup.options.client.pong_timeout = Duration::ZERO;
+    let mut world = setup.build();
+    let key = world.connected();
+    let other = world.connected();
+    let publish = |id: u32| json!({"id": id, "publish": {"channel": "a", "data": 1}}).to_string();
+    let codes = |replies: &[Value]| replies[0]["error"]["code"].as_u64();
+
+    // Connecting was the first of a hundred.
+    for id in 2..=100 {
+        assert_eq!(codes(&world.say(key, &publish(id))), None, "command {id}");
+    }
+    for id in 101..=200 {
+        assert_eq!(codes(&world.say(key, &publish(id))), Some(111), "command {id}");
+    }
+    assert_eq!(world.closing(key), None);
+    world.send(key, &publish(201));
+    assert_eq!(world.closing(key), Some(3013));
+    assert_eq!(codes(&world.say(other, &publish(2))), None, "another one is not concerned");
+
+    // Who heeds it goes on.
+    let patient = world.connected();
+    for id in 2..=101 {
+        world.say(patient, &publish(id));
+    }
+    world.pass(Duration::from_secs(1));
+    world.heard(patient);
+    assert_eq!(codes(&world.say(patient, &publish(102))), None);
+}
+
+#[test]
+fn bad_a_flood_of_messages_without_answer_is_closed() {
+    let mut setup = Setup::default();
+    setup.options.client.command_rate_limit = 1;
+    setup.hooks.message = Some(Arc::new(|_| Box::pin(std::future::ready(Ok(())))));
+    let mut world = setup.build();
+    let key = world.connected();
+    for _ in 0..9 {
+        world.send(key, r#"{"send":{"data":1}}"#);
+        assert_eq!(world.closing(key), None);
+    }
+    world.send(key, r#"{"send":{"data":1}}"#);
+    assert_eq!(world.closing(key), Some(3013));
+}

@@ -213,11 +213,11 @@ fn node(
         reactors.threads = threads.get();
     }
     let configured = config.admission.connection_limit.map(std::num::NonZeroUsize::get);
-    let rate = config.admission.connection_rate_limit;
     let websocket = WebSocketOptions {
         origins: OriginPolicy::parse(&config.admission.allowed_origins)?,
         connection_limit: Some(capacity.connections(configured)),
-        connection_rate_limit: rate.map(|rate| u32::try_from(rate.get()).unwrap_or(u32::MAX)),
+        ip_connection_limit: config.admission.ip_connection_limit.map(to_u32),
+        connection_rate_limit: config.admission.connection_rate_limit.map(to_u32),
         compression: config
             .websocket
             .compression
@@ -236,6 +236,10 @@ fn node(
     };
     let builder = builder.process_use(|| process::Process::now().map(Into::into));
     Ok(builder.websocket_path(config.websocket.path.clone()).build()?)
+}
+
+fn to_u32(number: std::num::NonZeroUsize) -> u32 {
+    u32::try_from(number.get()).unwrap_or(u32::MAX)
 }
 
 /// Says which process runs, until it does not.

@@ -226,6 +226,23 @@ async fn over_the_connection_limit_is_503_until_one_leaves() {
 }
 
 #[tokio::test]
+async fn over_the_limit_of_an_address_is_429_until_one_leaves() {
+    let web_socket = WebSocketOptions { ip_connection_limit: Some(2), ..WebSocketOptions::default() };
+    let server = Server::start(Setup { web_socket, ..Setup::default() }).await;
+    let mut first = server.raw().await;
+    let second = server.raw().await;
+    let (status, head) = ask(&server, UPGRADE).await;
+    assert_eq!(status, 429);
+    assert!(head.contains("retry-after: "), "{head}");
+    drop(second);
+    server.connections_become(1).await;
+    let _third = server.raw().await;
+    assert_eq!(ask(&server, UPGRADE).await.0, 429);
+    first.text("served").await;
+    assert_eq!(first.next_text().await, "served");
+}
+
+#[tokio::test]
 async fn over_the_connection_rate_limit_is_503() {
     let web_socket = WebSocketOptions { connection_rate_limit: Some(3), ..WebSocketOptions::default() };
     let server = Server::start(Setup { web_socket, ..Setup::default() }).await;

@@ -314,6 +314,23 @@ async fn a_stuck_reader_that_comes_back_in_time_reads_the_close_code() {
     server.connections_become(0).await;
 }
 
+// === a bug ===
+
+#[tokio::test]
+async fn inv_g6_a_panic_over_one_socket_ends_that_one_alone() {
+    let server = Server::start(Setup::default()).await;
+    let mut other = server.raw().await;
+    for round in 1..=3 {
+        let mut raw = server.raw().await;
+        raw.text("panic").await;
+        assert!(raw.next().await.is_none(), "it was answered");
+        eventually(|| server.controls.gone.load(Ordering::SeqCst) == round).await;
+        other.text("still there").await;
+        assert_eq!(other.next_text().await, "still there");
+    }
+    server.connections_become(1).await;
+}
+
 // === reading stops and goes on ===
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidewire_protocol::frame::{DecodeLimits, commands};
-use tidewire_protocol::{Command, DecodeError, Disconnect, Request};
+use tidewire_protocol::{Command, DecodeError, Disconnect, ErrorCode, Request};
 
+use super::rate::Pace;
 use super::{Connection, Stage, Turn};
 use crate::hooks::Refusal;
 use crate::time::{Millis, NEVER, millis};
@@ -166,7 +167,9 @@ impl Connection {
         let id = command.id;
         match command.into_request() {
             Some(request) if id > 0 || matches!(request, Request::Send(_)) => {
-                self.begin(id, request, turn);
+                if self.keeps_pace(id, turn) {
+                    self.begin(id, request, turn);
+                }
             }
             None if id == 0 => self.pong(turn),
             _ => {
@@ -174,6 +177,18 @@ impl Connection {
                 self.close(Disconnect::BAD_REQUEST, turn);
             }
         }
+    }
+
+    /// Whether the command is within `client.command_rate_limit`; if not, it is answered.
+    fn keeps_pace(&mut self, id: u32, turn: &mut Turn<'_>) -> bool {
+        let limit = turn.node.options().client.command_rate_limit;
+        match self.rate.count(limit, turn.now.mono) {
+            Pace::Kept => return true,
+            Pace::TooFast if id > 0 => self.refuse(id, ErrorCode::TooManyRequests.into(), turn),
+            // What asks for no answer cannot be refused.
+            Pace::TooFast | Pace::FarTooFast => self.close(Disconnect::TOO_MANY_REQUESTS, turn),
+        }
+        false
     }
 
     /// Begins a command; false if it has to be held.

@@ -14,6 +14,7 @@ mod history;
 mod intake;
 mod presence;
 mod publish;
+mod rate;
 mod refresh;
 mod rpc;
 mod server_side;
@@ -36,6 +37,7 @@ pub use self::close::{Closing, Linger};
 use self::connect::Connecting;
 pub(crate) use self::deliver::Delivery;
 use self::intake::Intake;
+use self::rate::Rate;
 use self::subscriptions::{Subscription, Subscriptions};
 use crate::frame::Wire;
 use crate::hooks::{ClientContext, Refusal, UpgradeRequest};
@@ -111,6 +113,8 @@ pub(crate) struct Connection {
     subs: Subscriptions,
     intake: Option<Box<Intake>>,
     deadlines: Deadlines,
+    /// How far its commands so far reach at the rate allowed.
+    rate: Rate,
     closing: Option<Box<Closing>>,
     pub(crate) outbox: Outbox,
     /// Pings that must be answered and are not yet. More than one, if we had stopped reading meanwhile.
@@ -143,6 +147,7 @@ impl Connection {
             subs: Subscriptions::default(),
             intake: None,
             deadlines: Deadlines { ping: NEVER, pong: NEVER, tend: NEVER, stage: stale_at, drain: NEVER },
+            rate: Rate::default(),
             closing: None,
             outbox: Outbox::default(),
             pings_unanswered: 0,

@@ -72,6 +72,7 @@ fn limits(config: &Config) -> Vec<(&'static str, String)> {
     vec![
         ("connections of this node", connections(config)),
         ("new connections per second", or_none(config.admission.connection_rate_limit.map(usize::from))),
+        ("connections of one address", or_none(config.admission.ip_connection_limit.map(usize::from))),
         ("connections of one user", centrifugos(client.user_connection_limit)),
         ("subscriptions of one connection", centrifugos(client.channel_limit)),
         ("bytes of one message from a client", config.websocket.message_bytes_max.to_string()),

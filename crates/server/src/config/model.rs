@@ -115,6 +115,8 @@ pub struct Admission {
     pub allowed_origins: Vec<String>,
     /// Connections of this node; `None`: no limit.
     pub connection_limit: Option<NonZeroUsize>,
+    /// Connections of one address at a time; `None`: no limit.
+    pub ip_connection_limit: Option<NonZeroUsize>,
     /// New connections per second; `None`: no limit.
     pub connection_rate_limit: Option<NonZeroUsize>,
 }

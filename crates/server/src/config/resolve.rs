@@ -152,6 +152,7 @@ fn admission(reader: &mut Reader<'_>) -> Admission {
             .map(|origin| origin.to_lowercase())
             .collect(),
         connection_limit: reader.limit("client.connection_limit"),
+        ip_connection_limit: reader.limit("client.ip_connection_limit"),
         connection_rate_limit: reader.limit("client.connection_rate_limit"),
     }
 }
@@ -272,6 +273,7 @@ fn client(reader: &mut Reader<'_>, command_bytes_max: usize) -> ClientOptions {
             .unwrap_or(PRESENCE_TTL_MIN)
             .max(presence_update_interval.saturating_mul(2)),
         concurrency: reader.size("client.concurrency"),
+        command_rate_limit: u32::try_from(reader.size("client.command_rate_limit")).unwrap_or(u32::MAX),
         channel_position_check_delay: reader.duration("client.channel_position_check_delay"),
         channel_position_max_time_lag: reader.duration("client.channel_position_max_time_lag"),
         user_connection_limit: reader.size("client.user_connection_limit"),

@@ -530,6 +530,16 @@ fn odd_but_lawful_notations_are_read() {
 }
 
 #[test]
+fn limits_that_are_off_by_default_can_be_set() {
+    let (config, _) = accepted("{}");
+    assert_eq!((config.admission.ip_connection_limit, config.core.client.command_rate_limit), (None, 0));
+    let (config, warnings) = accepted(r#"{"client":{"ip_connection_limit":1000,"command_rate_limit":100}}"#);
+    assert_eq!(config.admission.ip_connection_limit.map(usize::from), Some(1000));
+    assert_eq!(config.core.client.command_rate_limit, 100);
+    assert!(!warnings.warnings().any(|problem| problem.key.contains("limit")), "{warnings}");
+}
+
+#[test]
 fn zero_keeps_centrifugos_meaning_of_no_limit() {
     let (config, _) = accepted(
         r#"{"client":{"channel_limit":0,"queue_max_size":0,"connection_limit":0,"stale_close_delay":"0s"},"channel":{"max_length":0}}"#,

@@ -121,6 +121,7 @@ impl<D: Driven> EventLoop<D> {
     pub(super) fn lost(&mut self, id: u32) {
         let Some(entry) = self.entries.try_remove(id as usize) else { return };
         self.mailbox.counts.leave();
+        self.addresses.remove(&id);
         if let Some(key) = entry.key {
             self.driven.gone(key, self.now);
         }

@@ -3,7 +3,7 @@
 //! `read` and `write` hold the two directions, `end` the ways a socket goes.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tidewire_core::{ConnectionKey, Framing, Inbox, Now};
 use tidewire_engine::Clock;
 use tokio::runtime::Handle;
 
+use super::address::AddressPlace;
 use super::driven::Driven;
 use super::entry::Entry;
 use super::mailbox::{Command, Incoming, Mailbox};
@@ -44,6 +45,8 @@ pub(super) struct EventLoop<D> {
     pub(super) entries: Slab<Entry>,
     /// Connection key to slab key.
     pub(super) by_key: Vec<u32>,
+    /// Places of sockets whose address counts; empty unless that is limited.
+    pub(super) addresses: HashMap<u32, AddressPlace>,
     /// Shared by all connections; what must outlive a turn is copied out.
     pub(super) buffer: Vec<u8>,
     /// Sockets that are to be written for the reactor's own reasons: room after a stall, a share used up, an ending.
@@ -80,6 +83,7 @@ impl<D: Driven> EventLoop<D> {
             options,
             entries: Slab::new(),
             by_key: Vec::new(),
+            addresses: HashMap::new(),
             buffer: vec![0; READ_BYTES_PER_TURN],
             to_write: VecDeque::new(),
             to_read: VecDeque::new(),
@@ -146,7 +150,7 @@ impl<D: Driven> EventLoop<D> {
             self.list_to_write(id);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(id);
+            self.contained(id, |this| this.read(id));
         }
     }
 
@@ -160,7 +164,7 @@ impl<D: Driven> EventLoop<D> {
     }
 
     fn adopt(&mut self, incoming: Incoming) {
-        let Incoming { upgraded, opening, place } = incoming;
+        let Incoming { upgraded, opening, place, address } = incoming;
         let slot = self.entries.vacant_entry();
         let Ok(id) = u32::try_from(slot.key()) else { return };
         let extension = match opening.wire.framing {
@@ -176,13 +180,16 @@ impl<D: Driven> EventLoop<D> {
         entry.key = Some(key);
         slot.insert(entry);
         place.hand_over();
+        if let Some(address) = address {
+            self.addresses.insert(id, address);
+        }
         let index = key.index();
         if self.by_key.len() <= index {
             self.by_key.resize(index + 1, u32::MAX);
         }
         self.by_key[index] = id;
         if !upgraded.unread.is_empty() {
-            self.take_input(id, &mut upgraded.unread.to_vec());
+            self.contained(id, |this| this.take_input(id, &mut upgraded.unread.to_vec()));
         }
         // TLS may hold input that no edge will tell of, and output that nothing else would send.
         self.list_to_read(id);
@@ -196,9 +203,20 @@ impl<D: Driven> EventLoop<D> {
             let Some(id) = self.to_read.pop_front() else { return };
             if let Some(entry) = self.entries.get_mut(id as usize) {
                 entry.to_read = false;
-                self.read(id);
+                self.contained(id, |this| this.read(id));
             }
         }
+    }
+
+    /// Lets one socket have its turn. Should that panic, the socket goes, and the others do not notice.
+    fn contained(&mut self, id: u32, act: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| act(self))).is_ok() {
+            return;
+        }
+        tracing::error!("a socket's turn panicked and it is dropped; please report this");
+        // It may have been on loan.
+        self.buffer.resize(READ_BYTES_PER_TURN, 0);
+        self.lost(id);
     }
 
     /// Polls each task once, where nearly every one is ready; those that are not go to the runtime.
@@ -224,13 +242,13 @@ impl<D: Driven> EventLoop<D> {
             let Some(id) = self.to_write.pop_front() else { break };
             if let Some(entry) = self.entries.get_mut(id as usize) {
                 entry.to_write = false;
-                self.attend(id);
+                self.contained(id, |this| this.attend(id));
             }
         }
         for _ in 0..WRITES_PER_SWEEP {
             let Some(key) = self.driven.next_ready() else { return };
             if let Some(id) = self.id_of(key) {
-                self.attend(id);
+                self.contained(id, |this| this.attend(id));
             }
         }
     }
@@ -241,7 +259,7 @@ impl<D: Driven> EventLoop<D> {
                 return;
             }
             self.timers.pop();
-            self.on_timer(id);
+            self.contained(id, |this| this.on_timer(id));
         }
     }
 

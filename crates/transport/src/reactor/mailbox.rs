@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tidewire_core::Opening;
 
 use super::Upgraded;
+use super::address::AddressPlace;
 
 /// What a reactor is told.
 pub(super) enum Command {
@@ -22,6 +23,7 @@ pub(super) struct Incoming {
     pub(super) upgraded: Upgraded,
     pub(super) opening: Opening,
     pub(super) place: Place,
+    pub(super) address: Option<AddressPlace>,
 }
 
 /// The letters of one reactor and the way to wake it.

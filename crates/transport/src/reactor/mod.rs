@@ -7,6 +7,7 @@
 //! A loop never blocks but in its poll, and never holds a lock while it works. An idle connection is one entry of
 //! 64 bytes or less here, plus its state machine in the worker.
 
+mod address;
 mod driven;
 mod end;
 mod entry;
@@ -31,6 +32,8 @@ use tokio::sync::oneshot;
 pub use driven::Driven;
 pub use socket::{Socket, Upgraded};
 
+pub(crate) use self::address::AddressLimit;
+use self::address::AddressPlace;
 use self::event_loop::{EventLoop, WAKE};
 use self::mailbox::{Command, Counts, Incoming, Mailbox, Place};
 use crate::ws::Limits;
@@ -126,7 +129,7 @@ impl Reactors {
         let lightest = |mailbox: &&Arc<Mailbox>| mailbox.counts.here.load(Ordering::Relaxed);
         let mailbox = self.shared.mailboxes.iter().min_by_key(lightest)?;
         let place = Place::take(&mailbox.counts, limit.unwrap_or(usize::MAX))?;
-        Some(Seat { mailbox: Arc::clone(mailbox), place })
+        Some(Seat { mailbox: Arc::clone(mailbox), place, address: None })
     }
 
     /// Waits until no connection is left, at most for `patience`, then ends the threads; what is left by then is dropped.
@@ -160,12 +163,14 @@ impl Drop for Shared {
 pub struct Seat {
     mailbox: Arc<Mailbox>,
     place: Place,
+    /// Counted against the limit of its address too.
+    pub(crate) address: Option<AddressPlace>,
 }
 
 impl Seat {
     /// Hands a socket over for good.
     pub fn adopt(self, upgraded: Upgraded, opening: Opening) {
-        let incoming = Incoming { upgraded, opening, place: self.place };
+        let incoming = Incoming { upgraded, opening, place: self.place, address: self.address };
         self.mailbox.send(Command::Adopt(Box::new(incoming)));
     }
 }

@@ -47,6 +47,9 @@ pub enum Refusal {
     /// More connections than allowed.
     #[error("too many connections")]
     ConnectionLimit,
+    /// More connections of this address than allowed.
+    #[error("too many connections of this address")]
+    AddressLimit,
     /// The HTTP server in front does not offer upgrades.
     #[error("upgrades are not offered here")]
     NoUpgrade,
@@ -70,6 +73,7 @@ impl Refusal {
             Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::ConnectionRate | Self::ConnectionLimit => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AddressLimit => StatusCode::TOO_MANY_REQUESTS,
             Self::NoUpgrade => StatusCode::INTERNAL_SERVER_ERROR,
             Self::HttpVersion | Self::Host | Self::Body | Self::NotWebSocket | Self::Key => {
                 StatusCode::BAD_REQUEST
@@ -89,7 +93,7 @@ impl Refusal {
             Self::WebSocketVersion => {
                 _ = headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
             }
-            Self::ConnectionRate | Self::ConnectionLimit => {
+            Self::ConnectionRate | Self::ConnectionLimit | Self::AddressLimit => {
                 let seconds: u16 = rand::random_range(1..=10);
                 headers.insert(RETRY_AFTER, seconds.into());
             }
@@ -310,10 +314,12 @@ mod tests {
         );
         let method = Refusal::Method.response();
         assert_eq!((method.status().as_u16(), &method.headers()["allow"]), (405, &"GET".parse().unwrap()));
-        for full in [Refusal::ConnectionLimit, Refusal::ConnectionRate] {
+        for (full, status) in
+            [(Refusal::ConnectionLimit, 503), (Refusal::ConnectionRate, 503), (Refusal::AddressLimit, 429)]
+        {
             let response = full.response();
             let seconds: u16 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
-            assert_eq!(response.status(), 503);
+            assert_eq!(response.status(), status);
             assert!((1..=10).contains(&seconds));
         }
         assert_eq!(Refusal::Origin.status(), 403);

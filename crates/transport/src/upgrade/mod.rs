@@ -28,7 +28,7 @@ pub use self::origin::{BadOriginPattern, OriginPolicy};
 use self::admission::RateLimit;
 use self::handshake::Handshake;
 use self::notice::Notices;
-use crate::reactor::{Reactors, Seat};
+use crate::reactor::{AddressLimit, Reactors, Seat};
 
 /// Who sent a request: an extension that [`crate::serve`] attaches. Behind another HTTP server, attach it yourself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,9 @@ pub struct WebSocketOptions {
     pub origins: OriginPolicy,
     /// Connections at a time; `None`: no limit.
     pub connection_limit: Option<usize>,
+    /// Connections of one address at a time (IPv6: of one /64 network); `None`: no limit. Behind a balancer all have its
+    /// address.
+    pub ip_connection_limit: Option<u32>,
     /// New connections per second; `None`: no limit.
     pub connection_rate_limit: Option<u32>,
     /// Agree to permessage-deflate with clients that offer it; `None`: never.
@@ -66,6 +69,7 @@ struct Shared {
     reactors: Reactors,
     origins: OriginPolicy,
     connection_limit: Option<usize>,
+    by_address: Option<AddressLimit>,
     rate: Option<RateLimit>,
     compression: Option<CompressionOptions>,
     notices: Notices,
@@ -85,12 +89,14 @@ impl WebSocketEndpoint {
     /// An endpoint whose connections go to `reactors`.
     pub fn new(reactors: Reactors, options: WebSocketOptions) -> Self {
         let rate = options.connection_rate_limit.map(|rate| RateLimit::new(rate, Instant::now()));
+        let by_address = options.ip_connection_limit.map(AddressLimit::new);
         let WebSocketOptions { origins, connection_limit, compression, .. } = options;
         Self {
             shared: Arc::new(Shared {
                 reactors,
                 origins,
                 connection_limit,
+                by_address,
                 rate,
                 compression,
                 notices: Notices::default(),
@@ -147,7 +153,12 @@ impl WebSocketEndpoint {
         if self.shared.rate.as_ref().is_some_and(|rate| !rate.admit(Instant::now())) {
             return Err(Refusal::ConnectionRate);
         }
-        let seat = self.shared.reactors.seat(self.shared.connection_limit).ok_or(Refusal::ConnectionLimit)?;
+        let mut seat =
+            self.shared.reactors.seat(self.shared.connection_limit).ok_or(Refusal::ConnectionLimit)?;
+        // Who attaches no address has decided that addresses do not count.
+        if let (Some(limit), Some(Peer(peer))) = (&self.shared.by_address, request.extensions.get::<Peer>()) {
+            seat.address = Some(limit.admit(peer.ip()).ok_or(Refusal::AddressLimit)?);
+        }
         Ok((handshake, seat))
     }
 }

@@ -27,6 +27,10 @@ impl Notices {
                 "the connection limit is reached: raise client.connection_limit, or the limit of \
                                          open files (ulimit -n), or add a node"
             }
+            Refusal::AddressLimit => {
+                "one address has as many connections as client.ip_connection_limit allows: behind a balancer \
+                                      all have its address"
+            }
             Refusal::ConnectionRate => "new connections come faster than client.connection_rate_limit",
             Refusal::Origin => {
                 "a web page that is not listed wants to connect: if it is yours, add it to \

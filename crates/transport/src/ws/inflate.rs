@@ -18,7 +18,7 @@ const FIRST_BYTES: usize = 512;
 
 thread_local! {
     /// Its window is the largest there is: what a sender promised to refer back to may be less.
-    static INFLATER: RefCell<Decompress> = RefCell::new(Decompress::new(false));
+    static INFLATER: RefCell<Option<Decompress>> = const { RefCell::new(None) };
 }
 
 /// Inflates one message of at most `limit` bytes.
@@ -30,17 +30,13 @@ pub(super) fn inflate(payload: &[u8], limit: usize) -> Result<Vec<u8>, Violation
     if payload.is_empty() {
         return Ok(Vec::new());
     }
-    INFLATER.with_borrow_mut(|state| {
+    INFLATER.with_borrow_mut(|kept| {
+        // Out of its place meanwhile: what a panic leaves behind is not used again.
+        let mut state = kept.take().unwrap_or_else(|| Decompress::new(false));
         state.reset(false);
-        let mut inflation = Inflation { state, out: Vec::new(), limit };
-        inflation.make_room(payload.len().saturating_mul(4).max(FIRST_BYTES))?;
-        // Some senders mark a block as the last (§7.2.3.4); those that end there as well need no tail.
-        if inflation.feed(payload)? == Stopped::Within && inflation.feed(&TAIL)? == Stopped::Within {
-            return Err(Violation::BadDeflate);
-        }
-        let mut out = inflation.out;
-        out.shrink_to_fit();
-        Ok(out)
+        let inflated = Inflation { state: &mut state, out: Vec::new(), limit }.message(payload);
+        *kept = Some(state);
+        inflated
     })
 }
 
@@ -59,6 +55,17 @@ enum Stopped {
 }
 
 impl Inflation<'_> {
+    /// All of a message.
+    fn message(mut self, payload: &[u8]) -> Result<Vec<u8>, Violation> {
+        self.make_room(payload.len().saturating_mul(4).max(FIRST_BYTES))?;
+        // Some senders mark a block as the last (§7.2.3.4); those that end there as well need no tail.
+        if self.feed(payload)? == Stopped::Within && self.feed(&TAIL)? == Stopped::Within {
+            return Err(Violation::BadDeflate);
+        }
+        self.out.shrink_to_fit();
+        Ok(self.out)
+    }
+
     /// Takes all of `input`.
     fn feed(&mut self, mut input: &[u8]) -> Result<Stopped, Violation> {
         loop {

@@ -29,7 +29,7 @@ pub(crate) struct Controls {
 }
 
 /// Echoes, except for `close CODE REASON`, `flood COUNT BYTES` (that many binary messages), `all` (a text to every
-/// connection) and `hold` (no reading until the test lets go).
+/// connection), `hold` (no reading until the test lets go) and `panic`.
 pub(crate) struct Scripted {
     controls: Arc<Controls>,
     inbox: Arc<Inbox>,
@@ -106,6 +106,7 @@ impl Driven for Scripted {
                 self.ready.push_back(key);
             }
             (Some("all"), None, None) => self.push_to_all(),
+            (Some("panic"), None, None) => panic!("as the test wants it"),
             (Some("hold"), None, None) => self.connections[key.index()].held = true,
             _ => self.echo(key, kind, &payload),
         }
