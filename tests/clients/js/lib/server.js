@@ -41,15 +41,24 @@ const defaults = {
   },
 };
 
-/** A port that nothing listens on now. */
+/**
+ * A port that nothing listens on now, below those that the system gives to clients: a server that is started again where it
+ * was would find one of those taken.
+ */
 export async function freePort() {
-  const probe = net.createServer();
-  probe.listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, 'close');
-  return port;
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const probe = net.createServer();
+    probe.listen(port, '127.0.0.1');
+    try {
+      await once(probe, 'listening');
+    } catch {
+      continue;
+    }
+    probe.close();
+    await once(probe, 'close');
+    return port;
+  }
 }
 
 /** Environment of a child process without the variables that the binary would read. */
