@@ -6,7 +6,10 @@ import { HMAC_SECRET } from './server.js';
 
 const part = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
 
-/** Seconds since 1970, `offset` from now. */
+/**
+ * Seconds since 1970, `offset` from now. The second that has begun counts, so what expires at `seconds(3)` is good for two to
+ * three seconds.
+ */
 export const seconds = (offset = 0) => Math.floor(Date.now() / 1000) + offset;
 
 /** Signs `input` as RFC 7518 says for `alg`. */

@@ -102,9 +102,13 @@ underAttack('bad compression', config, (attack) => {
     };
     // What is made once per thread, and what the allocator keeps, is there after these.
     for (let n = 0; n < 100; n += 1) await throwBomb();
-    const before = await server.metric('process_resident_memory_bytes');
-    for (let n = 0; n < 100; n += 1) await throwBomb();
-    const grown = await server.metric('process_resident_memory_bytes') - before;
-    assert.ok(grown <= 655_360 + (1 << 20), `${grown} bytes`);
+    // The system gives memory in huge pages now and then, whoever asks; what each bomb leaves would show in every round.
+    const grown = [];
+    for (let round = 0; round < 3; round += 1) {
+      const before = await server.metric('process_resident_memory_bytes');
+      for (let n = 0; n < 100; n += 1) await throwBomb();
+      grown.push(await server.metric('process_resident_memory_bytes') - before);
+    }
+    assert.ok(Math.min(...grown) <= 655_360 + (1 << 20), `${grown.join(', ')} bytes`);
   });
 });

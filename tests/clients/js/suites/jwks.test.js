@@ -38,7 +38,7 @@ describe('jwks', () => {
       let enough;
       const refreshed = new Promise((resolve) => { enough = resolve; });
       const one = peer(server.ws, {
-        token: keys[alg].sign(claims({ exp: seconds(2), info: { alg } })),
+        token: keys[alg].sign(claims({ exp: seconds(3), info: { alg } })),
         getToken: async () => { asked += 1; enough(); return keys[alg].sign(claims()); },
       });
       const { client } = await one.connect();
@@ -85,9 +85,11 @@ describe('jwks', () => {
     ]) {
       assert.equal(await told(server, token), 3500, what);
     }
-    const before = issuer.asked;
+    const [before, begun] = [issuer.asked, performance.now()];
     for (let n = 0; n < 30; n += 1) await told(server, EdDSA.sign(claims(), { kid: `unknown ${n}` }));
-    assert.ok(issuer.asked - before <= 1, `${issuer.asked - before} fetches for 30 unknown ids`);
+    // One at most in ten seconds.
+    const allowed = 1 + Math.floor((performance.now() - begun) / 10_000);
+    assert.ok(issuer.asked - before <= allowed, `${issuer.asked - before} fetches for 30 unknown ids`);
     assert.equal(await told(server, EdDSA.sign(claims())), 'connected', 'and nobody else is kept out');
   });
 });

@@ -12,7 +12,7 @@ describe('ping', () => {
   let server;
   before(async () => {
     server = await startServer({
-      client: { ping_interval: '1s', pong_timeout: '500ms' },
+      client: { ping_interval: '1s', pong_timeout: '900ms' },
       channel: { without_namespace: { allow_subscribe_for_client: true } },
     });
   });

@@ -147,7 +147,7 @@ describe('server-side subscriptions', () => {
     const one = peer(server.ws, {
       getToken: async () => {
         tokens += 1;
-        return connectionToken('ann', { exp: seconds(tokens === 1 ? 1 : 3600), channels: [tokens === 1 ? 'plain:old' : 'plain:new'] });
+        return connectionToken('ann', { exp: seconds(tokens === 1 ? 3 : 3600), channels: [tokens === 1 ? 'plain:old' : 'plain:new'] });
       },
     });
     await one.connect();

@@ -12,7 +12,7 @@ describe('subscribe', () => {
   let server;
   before(async () => {
     server = await startServer({
-      client: { expired_sub_close_delay: '1s', presence_update_interval: '1s' },
+      client: { expired_sub_close_delay: '3s', presence_update_interval: '1s' },
       channel: {
         without_namespace: {},
         namespaces: [
@@ -130,7 +130,7 @@ describe('subscribe', () => {
       getToken: async ({ channel }) => {
         asked += 1;
         if (asked === 3) enough();
-        return subscriptionToken('ann', channel, { exp: seconds(2) });
+        return subscriptionToken('ann', channel, { exp: seconds(3) });
       },
     });
     await twice;
@@ -142,7 +142,7 @@ describe('subscribe', () => {
   test('a subscription that does not refresh is ended with 2501', { timeout: 20_000 }, async (context) => {
     const raw = await Raw.connect(server.ws, { token: token() }, { pong: true });
     context.after(() => raw.close());
-    const reply = await raw.ask({ subscribe: { channel: '$short', token: subscriptionToken('ann', '$short', { exp: seconds(1) }) } });
+    const reply = await raw.ask({ subscribe: { channel: '$short', token: subscriptionToken('ann', '$short', { exp: seconds(3) }) } });
     assert.equal(reply.subscribe.expires, true);
     const push = await raw.find((message) => message.push?.unsubscribe);
     assert.deepEqual(push, { push: { channel: '$short', unsubscribe: { code: 2501, reason: 'subscription expired' } } });

@@ -1,9 +1,11 @@
 """The real binary, started with a configuration of its own on a free port."""
 
 import asyncio
+import errno
 import json
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import tempfile
@@ -33,9 +35,12 @@ def merge(base: dict, over: dict) -> dict:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the system gives to clients: one of them could take any of those in the meantime."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
+                return port
 
 
 class ApiError(Exception):

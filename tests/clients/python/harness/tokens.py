@@ -8,6 +8,7 @@ from .server import HMAC_SECRET
 
 
 def seconds(offset: float = 0) -> int:
+    """Seconds since 1970; the second that has begun counts: what expires at `seconds(3)` is good for two to three."""
     return int(time.time() + offset)
 
 

@@ -8,7 +8,7 @@ from centrifuge.exceptions import ReplyError
 from harness.tokens import connection_token, seconds, subscription_token
 
 CONFIG = {
-    "client": {"expired_sub_close_delay": "1s", "presence_update_interval": "1s", "history_max_publication_limit": 30},
+    "client": {"expired_sub_close_delay": "3s", "presence_update_interval": "1s", "history_max_publication_limit": 30},
     "channel": {
         "without_namespace": {},
         "namespaces": [
@@ -66,7 +66,7 @@ async def test_a_subscription_that_expires_is_refreshed(server, peer):
 
     async def get_token(channel):
         asked.release()
-        return subscription_token("ann", channel, exp=seconds(2))
+        return subscription_token("ann", channel, exp=seconds(3))
 
     made = await one.subscribe("$short", get_token=get_token)
     for _ in range(3):

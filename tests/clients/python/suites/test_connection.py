@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from harness.tokens import connection_token, seconds
 
 CONFIG = {
-    "client": {"expired_close_delay": "1s"},
+    "client": {"expired_close_delay": "3s"},
     "channel": {
         "without_namespace": {"presence": True, "allow_subscribe_for_client": True, "allow_presence_for_client": True},
     },
@@ -68,7 +68,7 @@ async def test_a_connection_that_expires_is_refreshed_and_stays(server, peer):
 
     async def get_token():
         asked.release()
-        return connection_token("ann", exp=seconds(2))
+        return connection_token("ann", exp=seconds(3))
 
     one = peer(server.ws, get_token=get_token)
     connected = await one.connect()
@@ -131,11 +131,11 @@ async def test_tokens_of_other_keys(serve, peer, alg):
 
 
 async def test_pinged_clients_stay(serve, peer):
-    server = serve({"client": {"ping_interval": "1s", "pong_timeout": "500ms"}})
-    one = peer(server.ws, token=connection_token("ann"), max_server_ping_delay=0.5)
+    server = serve({"client": {"ping_interval": "1s", "pong_timeout": "900ms"}})
+    one = peer(server.ws, token=connection_token("ann"), max_server_ping_delay=0.9)
     await one.connect()
-    # Time has to pass here: three intervals and their answers; without a pong the server cuts within 1.5 s, and
-    # without a ping the client leaves by itself within 1.5 s.
+    # Time has to pass here: three intervals and their answers; without a pong the server cuts within 1.9 s, and
+    # without a ping the client leaves by itself within 1.9 s.
     await asyncio.sleep(3.6)
     assert len(one.events.of("connecting")) == 1
     assert not one.events.of("disconnected")

@@ -33,7 +33,7 @@ async def test_connect_refresh_and_subscribe_with_published_keys(serve, peer, al
 
     with Issuer([Key("RS256", "another"), key]) as issuer:
         server = serve({"client": {"token": verified_by(issuer.port)}, "channel": CHANNEL})
-        one = peer(server.ws, token=key.sign("ann", exp=seconds(2)), get_token=get_token)
+        one = peer(server.ws, token=key.sign("ann", exp=seconds(3)), get_token=get_token)
         connected = await one.connect()
         await refreshed.wait()
         await one.subscribe("$room", token=key.sign("ann", channel="$room"))
