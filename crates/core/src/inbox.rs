@@ -54,6 +54,8 @@ pub(crate) enum Operation {
         info: Option<bytes::Bytes>,
     },
     Send(bytes::Bytes),
+    /// A message of the client that another request brought: commands, as in a message of the transport.
+    Commands(bytes::Bytes),
 }
 
 #[derive(Debug)]

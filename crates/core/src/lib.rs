@@ -39,7 +39,7 @@ pub use deflate::{Deflate, Window};
 pub use frame::{Framing, Wire};
 pub use glob::Glob;
 pub use inbox::Inbox;
-pub use node::{Node, NodeInfo, Parts, PublishOptions, Reached, Target};
+pub use node::{Node, NodeInfo, NotForwarded, Parts, PublishOptions, Reached, Target};
 pub use outbox::{FRAME_OVERHEAD, Outbox};
 pub use task::{Completion, Task};
 pub use time::Now;

@@ -23,6 +23,8 @@ struct Tables {
     users: HashMap<Arc<str>, Places, foldhash::fast::RandomState>,
     /// All anonymous connections are one "user" of any size, so these are a map.
     anonymous: HashMap<Uuid, Place, foldhash::fast::RandomState>,
+    /// Connections whose commands come by requests of their own, by session.
+    sessions: HashMap<Uuid, (Uuid, Place), foldhash::fast::RandomState>,
     connections: usize,
 }
 
@@ -80,6 +82,21 @@ impl Registry {
         if places.is_empty() {
             tables.users.remove(user);
         }
+    }
+
+    /// Makes a connection known by its session as well.
+    pub(crate) fn add_session(&self, session: Uuid, client: Uuid, place: Place) {
+        self.tables.lock().sessions.insert(session, (client, place));
+    }
+
+    /// Forgets a session.
+    pub(crate) fn remove_session(&self, session: Uuid) {
+        self.tables.lock().sessions.remove(&session);
+    }
+
+    /// The connection of a session, and where it is.
+    pub(crate) fn session(&self, session: Uuid) -> Option<(Uuid, Place)> {
+        self.tables.lock().sessions.get(&session).copied()
     }
 
     /// Where a user's connections are.

@@ -133,6 +133,18 @@ impl Worker {
         key
     }
 
+    /// Takes a new connection whose commands may also come by other requests, to any node, as those of HTTP fallbacks do.
+    /// Its client is told a session, and whoever names it to [`Node::forward`] speaks for the client: it is random, and
+    /// must not be logged.
+    pub fn open_with_session(&mut self, opening: Opening, now: Now) -> ConnectionKey {
+        let key = self.open(opening, now);
+        let session = self.random_uuid();
+        if let Some(connection) = self.connections.get_mut(key.index()) {
+            connection.set_session(session);
+        }
+        key
+    }
+
     /// Takes one complete message of a connection.
     pub fn message(&mut self, key: ConnectionKey, payload: Bytes, now: Now) {
         self.turn(key.0, now, |connection, turn| connection.message(payload, turn));

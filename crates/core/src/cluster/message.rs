@@ -74,7 +74,7 @@ pub(crate) struct Request {
     /// Whose connections it is about.
     #[prost(message, optional, tag = "2")]
     pub(crate) target: Option<WireTarget>,
-    #[prost(oneof = "Action", tags = "3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Action", tags = "3, 4, 5, 6, 7, 8, 9")]
     pub(crate) action: Option<Action>,
 }
 
@@ -103,6 +103,19 @@ pub(crate) enum Action {
     /// Which channels have subscribers; a pattern, empty: all.
     #[prost(string, tag = "8")]
     Channels(String),
+    /// A message of a client whose connection the receiver has.
+    #[prost(message, tag = "9")]
+    Commands(Commands),
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub(crate) struct Commands {
+    /// Which connection: its session, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) session: Bytes,
+    /// As the client's transport frames them.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) frame: Bytes,
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -218,9 +231,10 @@ impl From<WireTarget> for Target {
     }
 }
 
-impl From<&Operation> for Action {
-    fn from(operation: &Operation) -> Self {
-        match operation {
+impl Action {
+    /// What asks other nodes for this operation. Commands are not asked of everyone: see [`Commands`].
+    pub(super) fn of(operation: &Operation) -> Option<Self> {
+        Some(match operation {
             Operation::Disconnect(Disconnect { code, reason }) => {
                 Self::Disconnect(Reason { code: *code, reason: reason.to_string() })
             }
@@ -235,7 +249,8 @@ impl From<&Operation> for Action {
                 Self::Refresh(Refresh { expired: *expired, expire_at: *expire_at, info: info.clone() })
             }
             Operation::Send(data) => Self::Send(data.clone()),
-        }
+            Operation::Commands(_) => return None,
+        })
     }
 }
 
@@ -300,7 +315,7 @@ impl Action {
                 Operation::Refresh { expired, expire_at, info }
             }
             Self::Send(data) => Operation::Send(data),
-            Self::Channels(_) => return None,
+            Self::Channels(_) | Self::Commands(_) => return None,
         })
     }
 }

@@ -26,7 +26,9 @@ use tidewire_protocol::ChannelName;
 use uuid::Uuid;
 
 use self::calls::{Answers, Calls, Handled, Seen};
-use self::message::{Action, Answer, Body, ChannelCount, Envelope, Farewell, Heartbeat, Request, WireTarget};
+use self::message::{
+    Action, Answer, Body, ChannelCount, Commands, Envelope, Farewell, Heartbeat, Request, WireTarget,
+};
 use self::peers::{HEARTBEAT_MS, Peers};
 use crate::glob::Glob;
 use crate::hooks::ProcessUse;
@@ -53,6 +55,13 @@ struct State {
     calls: Calls,
     handled: Handled,
     next_heartbeat: Millis,
+}
+
+/// What another node asks of this one's connections.
+enum Work {
+    Operate(WireTarget, Operation),
+    /// A message of the client with this session.
+    Take(Uuid, Bytes),
 }
 
 /// The end of the bus at this node.
@@ -119,30 +128,49 @@ impl Node {
 
     /// Asks every other node to carry out an operation.
     pub(crate) async fn ask_to_operate(&self, target: &Target, operation: &Operation) -> Answers {
-        self.ask(Some(target), || Action::from(operation)).await
+        match Action::of(operation) {
+            Some(action) => self.ask(Some(target), action).await,
+            None => Answers::default(),
+        }
+    }
+
+    /// Hands a client's message to the node that has its connection; `None` if no such node is known.
+    pub(crate) async fn ask_to_take(&self, node: Uuid, session: Uuid, frame: Bytes) -> Option<Answers> {
+        let known = self.cluster().state.lock().peers.ids().any(|id| id == node);
+        if !known {
+            return None;
+        }
+        let session = Bytes::copy_from_slice(session.as_bytes());
+        Some(self.ask_nodes([node].into(), None, Action::Commands(Commands { session, frame })).await)
     }
 
     /// Asks every other node which of its channels match.
     pub(crate) async fn ask_for_channels(&self, pattern: &str) -> Answers {
-        self.ask(None, || Action::Channels(pattern.to_owned())).await
+        self.ask(None, Action::Channels(pattern.to_owned())).await
     }
 
-    async fn ask(&self, target: Option<&Target>, action: impl FnOnce() -> Action) -> Answers {
-        let Some(bus) = self.engine().bus() else { return Answers::default() };
-        let begun = {
-            let state = &mut *self.cluster().state.lock();
-            let peers: BTreeSet<Uuid> = state.peers.ids().collect();
-            if peers.is_empty() {
-                return Answers::default();
-            }
-            let target = target.map(WireTarget::from);
-            let encode = |id| self.envelope(Body::Request(Request { id, target, action: Some(action()) }));
-            state.calls.begin(peers, millis(self.now().mono), encode)
+    /// Asks every other node.
+    async fn ask(&self, target: Option<&Target>, action: Action) -> Answers {
+        let peers = self.cluster().state.lock().peers.ids().collect();
+        self.ask_nodes(peers, target, action).await
+    }
+
+    /// Asks these nodes: all others, or one.
+    async fn ask_nodes(&self, nodes: BTreeSet<Uuid>, target: Option<&Target>, action: Action) -> Answers {
+        let (Some(bus), Some(first)) = (self.engine().bus(), nodes.first().copied()) else {
+            return Answers::default();
         };
-        let (message, answers) = begun;
+        let to = match action {
+            Action::Commands(_) => Recipients::One(first),
+            _ => Recipients::Others,
+        };
+        let target = target.map(WireTarget::from);
+        let encode = |id| self.envelope(Body::Request(Request { id, target, action: Some(action) }));
+        let (message, answers) =
+            self.cluster().state.lock().calls.begin(nodes, millis(self.now().mono), encode);
         if message.len() > MESSAGE_BYTES_MAX {
             tracing::warn!(bytes = message.len(), "an operation is too large for the other nodes");
-        } else if let Err(error) = bus.send(Recipients::Others, message).await {
+        } else if let Err(error) = bus.send(to, message).await {
             // Asked again on a later tick.
             tracing::warn!(%error, "other nodes could not be asked");
         }
@@ -283,14 +311,20 @@ impl Node {
 
     fn hear_request(&self, from: Uuid, request: Request) -> Option<Rest<'_>> {
         let Request { id, target, action } = request;
-        let operation = match action {
+        let work = match action {
             Some(Action::Channels(pattern)) => {
                 return Some(self.answer(from, self.channels_here(id, &pattern)).boxed());
             }
-            Some(action) => action.into_operation(),
+            Some(Action::Commands(Commands { session, frame })) => {
+                Uuid::from_slice(&session).ok().map(|session| Work::Take(session, frame))
+            }
+            Some(action) => action
+                .into_operation()
+                .zip(target)
+                .map(|(operation, target)| Work::Operate(target, operation)),
             None => None,
         };
-        let (Some(operation), Some(target)) = (operation, target) else {
+        let Some(work) = work else {
             return Some(self.answer(from, Answer { id, failed: true, ..Default::default() }).boxed());
         };
         match self.cluster().state.lock().handled.begin(from, id) {
@@ -298,7 +332,10 @@ impl Node {
             Seen::UnderWay => return None,
             Seen::Answered(answer) => return Some(self.answer(from, answer).boxed()),
         }
-        let (count, done) = self.operate_here(&target.into(), operation);
+        let (count, done) = match work {
+            Work::Operate(target, operation) => self.operate_here(&target.into(), operation),
+            Work::Take(session, frame) => self.take_here(session, frame),
+        };
         Some(
             async move {
                 join_all(done).await;

@@ -90,7 +90,7 @@ impl Connection {
             Stage::Opened(_) | Stage::Unusable | Stage::Closed => false,
         };
         if registered {
-            turn.node.registry().remove(self.client, &self.user);
+            self.unregister(turn);
         }
         self.intake = None;
         self.deadlines =

@@ -108,12 +108,16 @@ impl Connection {
         }
         let Authenticated { grant, renewed_by_hook, .. } = who;
         let now_s = turn.now.unix_s();
+        let session = self.session();
         // The limit is looked at before the expiry; registering comes after both.
         let place = Place { worker: turn.worker, slot: turn.slot };
         let registry = turn.node.registry();
         self.user = registry
             .add(self.client, &grant.user, place, options.user_connection_limit)
             .map_err(|_| Disconnect::CONNECTION_LIMIT)?;
+        if let Some(session) = session {
+            registry.add_session(session, self.client, place);
+        }
         if let Stage::Connecting(connecting) = &mut self.stage {
             connecting.registered = true;
         }
@@ -131,11 +135,13 @@ impl Connection {
             ping: u32::try_from(options.ping_interval.as_secs()).unwrap_or(u32::MAX),
             pong,
             time: if options.connect_include_server_time { turn.now.unix_ms } else { 0 },
+            session: session.map(|session| session.to_string()).unwrap_or_default(),
+            node: session.map(|_| turn.node.id().to_string()).unwrap_or_default(),
             ..Default::default()
         };
         if !grant.info.is_empty() || !grant.meta.is_empty() || grant.expire_at > 0 {
             let (info, meta, expire_at) = (grant.info, grant.meta, grant.expire_at);
-            *self.identity_mut() = Identity { info, meta, expire_at, renewed_by_hook };
+            *self.identity_mut() = Identity { info, meta, expire_at, renewed_by_hook, session };
         }
         self.begin_server_side(wanted, result, turn)
     }
@@ -236,7 +242,7 @@ impl Connection {
             if let Stage::Connecting(connecting) = std::mem::replace(&mut self.stage, Stage::Unusable)
                 && connecting.registered
             {
-                turn.node.registry().remove(self.client, &self.user);
+                self.unregister(turn);
             }
             self.deadlines.stage = turn.now.ms() + millis(super::close::UNUSABLE_LINGER);
         } else {

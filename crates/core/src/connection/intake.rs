@@ -34,6 +34,9 @@ struct Held {
 /// How long an unsubscribe waits for the subscribe before it (§6 of the protocol).
 const UNSUBSCRIBE_WAIT: Duration = Duration::from_secs(5);
 
+/// Bytes of commands from elsewhere that may wait for those before them.
+const FORWARDED_BYTES_MAX: usize = 1 << 20;
+
 /// Whether a command could be begun.
 pub(super) enum Begun {
     Yes,
@@ -51,6 +54,16 @@ impl Connection {
             Some(intake) => intake.frames.push_back(frame),
             None => self.take_frame(frame, turn),
         }
+    }
+
+    /// Takes a message that another request brought. Nobody can be told to stop reading here, so what waits is bounded.
+    pub(super) fn forwarded(&mut self, frame: Bytes, turn: &mut Turn<'_>) {
+        let waiting = self.intake.as_ref().map_or(0, |intake| intake.frames.iter().map(Bytes::len).sum());
+        if waiting + frame.len() > FORWARDED_BYTES_MAX {
+            tracing::info!(client = %self.client, waiting, "more commands were forwarded than are answered");
+            return self.close(Disconnect::TOO_MANY_REQUESTS, turn);
+        }
+        self.message(frame, turn);
     }
 
     /// Whether the driver should read more. While unusable it should, to notice that the peer leaves.

@@ -85,6 +85,8 @@ struct Identity {
     /// Unix seconds; 0: never.
     expire_at: i64,
     renewed_by_hook: bool,
+    /// By which commands come in that were received elsewhere.
+    session: Option<Uuid>,
 }
 
 /// When the connection has to do something by itself.
@@ -184,6 +186,23 @@ impl Connection {
 
     fn identity_mut(&mut self) -> &mut Identity {
         self.identity.get_or_insert_default()
+    }
+
+    /// Takes commands that were received elsewhere by this session too, from the connect command's answer on.
+    pub(crate) fn set_session(&mut self, session: Uuid) {
+        self.identity_mut().session = Some(session);
+    }
+
+    fn session(&self) -> Option<Uuid> {
+        self.identity.as_ref()?.session
+    }
+
+    /// Takes it out of the node's books.
+    fn unregister(&self, turn: &Turn<'_>) {
+        turn.node.registry().remove(self.client, &self.user);
+        if let Some(session) = self.session() {
+            turn.node.registry().remove_session(session);
+        }
     }
 
     /// Who this is, for hooks.

@@ -14,7 +14,7 @@ use crate::task::SubKey;
 impl Connection {
     /// Carries out one operation. `ack` is dropped when it is done.
     pub(crate) fn control(&mut self, operation: &Operation, ack: Ack, turn: &mut Turn<'_>) {
-        if !self.is_connected() && !matches!(operation, Operation::Disconnect(_)) {
+        if !self.is_connected() && !matches!(operation, Operation::Disconnect(_) | Operation::Commands(_)) {
             return;
         }
         match operation {
@@ -28,6 +28,7 @@ impl Connection {
             Operation::Refresh { expired, expire_at, info } => {
                 self.server_refresh(*expired, *expire_at, info.clone(), turn);
             }
+            Operation::Commands(frame) => self.forwarded(frame.clone(), turn),
             Operation::Send(data) => {
                 let message = Message { data: data.clone() };
                 self.push(Push { message: Some(message.into()), ..Default::default() }, turn);

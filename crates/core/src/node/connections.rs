@@ -121,7 +121,14 @@ impl Node {
         target: &Target,
         operation: Operation,
     ) -> (usize, Vec<oneshot::Receiver<()>>) {
-        let places = self.places(target);
+        self.hand_out(self.places(target), operation)
+    }
+
+    pub(super) fn hand_out(
+        &self,
+        places: Vec<(Uuid, Place)>,
+        operation: Operation,
+    ) -> (usize, Vec<oneshot::Receiver<()>>) {
         let count = places.len();
         let mut by_worker: BTreeMap<u16, Vec<(u32, Uuid)>> = BTreeMap::new();
         for (client, place) in places {

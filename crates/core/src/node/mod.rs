@@ -1,10 +1,12 @@
 //! A node: what all workers of a process share, and what backends ask of it.
 //!
 //! `channels` and `connections` are the operations of the server API; the rules of client commands do not apply to them.
+//! `forward`: what clients send to a node that does not have their connection.
 //! Nothing here waits by itself, reads a clock or spawns: futures are driven by the caller.
 
 mod channels;
 mod connections;
+mod forward;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +18,7 @@ use uuid::Uuid;
 
 pub use self::channels::PublishOptions;
 pub use self::connections::{Reached, Target};
+pub use self::forward::NotForwarded;
 use crate::cluster::Cluster;
 use crate::hooks::{Hooks, ProcessUse, TokenVerifier};
 use crate::hub::Hub;

@@ -148,6 +148,13 @@ impl World {
         self.worker.open(Opening { wire, request: Arc::new(request) }, now)
     }
 
+    /// A connection that takes commands by its session as well, once it is connected.
+    pub fn open_with_session(&mut self) -> ConnectionKey {
+        let wire = Wire { encoding: Encoding::Json, framing: Framing::WebSocket };
+        let now = self.now();
+        self.worker.open_with_session(Opening { wire, request: Arc::default() }, now)
+    }
+
     /// A connection whose connect command has been answered.
     pub fn connected(&mut self) -> ConnectionKey {
         let key = self.open();
