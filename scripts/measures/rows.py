@@ -51,14 +51,19 @@ class Row:
 def idle(tls: bool) -> Callable:
     def run(bench: Bench, scale: Scale) -> dict:
         words = ["idle", "-n", scale.of(15_000, 150), "--rate", scale.of(1_000 if tls else 2_000, 500)]
-        # A ping to each connection within every 25 s.
-        words += ["--channel", "room:idle", "--hold", scale.of("25s", "1s")]
-        found = bench.load(bench.server(tls), *words)
-        return {
+        # A ping to each connection within every 25 s; the first one, right after the ramp, apart.
+        words += ["--channel", "room:idle", "--settle", scale.of("25s", "1s"), "--hold", scale.of("25s", "1s")]
+        found = bench.load(bench.server(tls), *words, floor=not tls)
+        figures = {
             "rss": found["rss_per_connection_bytes"],
             "cpu": found["server_cpu_per_connection_second_us"],
+            "first": found["settling_cpu_per_connection_second_us"],
             "connect": found["server_cpu_per_connect_us"],
         }
+        if not tls:
+            figures |= {"ping": found["server_cpu_per_ping_us"], "floor": found["floor_cpu_per_ping_us"]}
+            figures["over"] = figures["ping"] / figures["floor"]
+        return figures
 
     return run
 
@@ -67,8 +72,16 @@ def idle_figures(bytes_max: int, cpu_target: tuple) -> tuple:
     return (
         Figure("rss", "server memory (RSS) per connection", "B", ("<=", bytes_max)),
         Figure("cpu", "server CPU per connection and second", "µs", cpu_target),
+        Figure("first", "the same in the first 25 s after the last connect", "µs"),
         Figure("connect", "server CPU per authenticated connect, with upgrade and subscribe", "µs"),
     )
+
+
+PINGS = (
+    Figure("ping", "server CPU per ping and its answer, with everything else it does", "µs"),
+    Figure("floor", "a bare loop's, with as many sockets", "µs"),
+    Figure("over", "server over the bare loop", "", ("<=", 1.25)),
+)
 
 
 def accept(bench: Bench, scale: Scale) -> dict:
@@ -166,24 +179,29 @@ def latency(clients: int, rate: int) -> Callable:
         half = f"{min(half, 50) if scale is Scale.QUICK else half:.1f}"
         words = ["--warm-up", scale.of("2s", "200ms"), "--duration", scale.of("10s", "1s"), "--payload", str(PAYLOAD_BYTES)]
         words = ["-n", many, "--rate", "4000", "--channel", "room:all", "--publish-rate", half, *words]
-        found = bench.load(bench.server(), "latency", *words)
+        found = bench.load(bench.server(), "latency", *words, floor=True)
         times = found["latency"]
         return {
             "rate": float(half) * int(many),
             "p50": times["p50_us"] / 1e3,
             "p99": times["p99_us"] / 1e3,
             "p999": times["p999_us"] / 1e3,
+            "floor": found["floor_latency"]["p99_us"] / 1e3,
+            "over": found["p99_over_floor"],
         }
 
     return run
 
 
-LATENCY = (
-    Figure("rate", "deliveries per second, half of what saturates a core", "/s"),
-    Figure("p50", "from due to delivered, p50", "ms"),
-    Figure("p99", "p99", "ms", ("<=", 50)),
-    Figure("p999", "p99.9", "ms"),
-)
+def latency_figures(p99_target: tuple) -> tuple:
+    return (
+        Figure("rate", "deliveries per second, half of what saturates a core", "/s"),
+        Figure("p50", "from due to delivered, p50", "ms"),
+        Figure("p99", "p99", "ms", p99_target),
+        Figure("p999", "p99.9", "ms"),
+        Figure("floor", "p99 of a bare loop at the same rate", "ms"),
+        Figure("over", "p99 over the bare loop's", "", ("<=", 1.25)),
+    )
 
 
 def tls_delivery(bench: Bench, scale: Scale) -> dict:
@@ -279,8 +297,8 @@ def slow_figures(growth: float) -> tuple:
 # === All of them ===
 
 ROWS = (
-    Row("idle-plain", "Idle, 15 000 connections", idle(False), idle_figures(1_500, ("<=", 0.5)), 2, 42),
-    Row("idle-tls", "Idle with TLS, 15 000 connections", idle(True), idle_figures(6_000, None), 2, 52),
+    Row("idle-plain", "Idle, 15 000 connections", idle(False), idle_figures(1_500, ("<=", 0.5)) + PINGS, 2, 80),
+    Row("idle-tls", "Idle with TLS, 15 000 connections", idle(True), idle_figures(6_000, None), 2, 77),
     Row("accept", "Taking in 10 000 authenticated clients", accept, (
         Figure("rate", "clients taken in per second", "/s"),
         Figure("cpu", "server CPU for each", "µs"),
@@ -297,8 +315,8 @@ ROWS = (
     Row("fanout-10000", "Fan-out to 10 000, each flushed alone", alone(10_000, 4, 6), ALONE, 3, 26),
     Row("coalesced-1000", "Fan-out to 1 000, bursts of 100", coalesced(1_000, 1_000, 100, 5), COALESCED, 3, 13),
     Row("coalesced-10000", "Fan-out to 10 000, bursts of 100", coalesced(10_000, 100, 100, 6), COALESCED, 2, 22),
-    Row("latency-1000", "Latency at half saturation, 1 000 subscribers", latency(1_000, 40), LATENCY, 3, 20),
-    Row("latency-10000", "Latency at half saturation, 10 000 subscribers", latency(10_000, 4), LATENCY, 2, 28),
+    Row("latency-1000", "Latency at half saturation, 1 000 subscribers", latency(1_000, 40), latency_figures(("<=", 50)), 3, 28),
+    Row("latency-10000", "Latency at half saturation, 10 000 subscribers", latency(10_000, 4), latency_figures(None), 2, 44),
     Row("tls-delivery", "Fan-out to 1 000 with TLS beside plain", tls_delivery, (
         Figure("plain", "server CPU per delivery, plain", "µs"),
         Figure("tls", "the same with TLS", "µs"),

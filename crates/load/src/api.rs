@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidewire_checker::Position;
 use tokio::net::TcpStream;
@@ -55,6 +55,13 @@ pub enum ApiError {
         /// Its text.
         message: String,
     },
+}
+
+/// A publish. The data goes out as it is, byte for byte: the checker compares it.
+#[derive(Serialize)]
+struct PublishParams<'a> {
+    channel: &'a str,
+    data: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -111,7 +118,7 @@ impl Api {
     pub async fn publish(&mut self, channel: &str, data: &[u8]) -> Result<Option<Position>, ApiError> {
         let data: &RawValue =
             serde_json::from_slice(data).map_err(|error| ApiError::Answer(error.to_string()))?;
-        let top = self.call("publish", &serde_json::json!({ "channel": channel, "data": data })).await?;
+        let top = self.call("publish", &PublishParams { channel, data }).await?;
         Ok((top.offset > 0).then(|| Position::new(&top.epoch, top.offset)))
     }
 
@@ -136,9 +143,9 @@ impl Api {
         Ok(info.nodes.iter().map(|node| node.num_clients).sum())
     }
 
-    async fn call(&mut self, method: &str, params: &serde_json::Value) -> Result<Results, ApiError> {
-        let called =
-            tokio::time::timeout(self.options.timeout, self.exchange(method, params.to_string())).await;
+    async fn call(&mut self, method: &str, params: &impl Serialize) -> Result<Results, ApiError> {
+        let body = serde_json::to_string(params).map_err(|error| ApiError::Answer(error.to_string()))?;
+        let called = tokio::time::timeout(self.options.timeout, self.exchange(method, body)).await;
         let answer = called.unwrap_or(Err(ApiError::Timeout));
         if !matches!(answer, Ok(_) | Err(ApiError::Refused { .. })) {
             self.sender = None;

@@ -92,6 +92,9 @@ pub struct ClientArgs {
     /// Encoding
     #[arg(long, value_enum, default_value_t)]
     pub protocol: Protocol,
+    /// Offer permessage-deflate and insist on it, without context takeover
+    #[arg(long)]
+    pub compression: bool,
     /// Connection token that all clients use
     #[arg(long, env = "LOAD_TOKEN", hide_env_values = true, conflicts_with = "token_hmac_secret")]
     pub token: Option<String>,
@@ -168,7 +171,7 @@ impl ClientArgs {
             Protocol::Json => Encoding::Json,
             Protocol::Protobuf => Encoding::Protobuf,
         };
-        Ok(Dialect { authority, path, encoding, recoverable })
+        Ok(Dialect { authority, path, encoding, recoverable, compression: self.compression })
     }
 
     /// Whose tokens they have.

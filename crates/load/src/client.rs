@@ -17,7 +17,8 @@ use tidewire_protocol::{
 use cache::{FrameCache, KnownFrame};
 
 use crate::payload::Payload;
-use crate::ws::handshake::{self, HandshakeError, Key};
+use crate::ws::handshake::{self, HandshakeError, Key, Terms};
+use crate::ws::inflate::inflate;
 use crate::ws::{Frame, Opcode, WsError, append_close, append_frame};
 
 /// Id of the first command; later ones count on.
@@ -34,6 +35,8 @@ pub struct Dialect {
     pub encoding: Encoding,
     /// Ask for a recoverable subscription.
     pub recoverable: bool,
+    /// Offer permessage-deflate, and take nothing less.
+    pub compression: bool,
 }
 
 /// What one client does.
@@ -55,7 +58,7 @@ pub struct Client {
     /// The start of a frame (or of the answer to the upgrade) whose end has not arrived.
     partial: Vec<u8>,
     /// The parts of a message that has not ended.
-    fragments: Option<Vec<u8>>,
+    fragments: Option<(Vec<u8>, bool)>,
     position: Option<Position>,
     /// Of the last subscribe command.
     subscribe_id: u32,
@@ -200,6 +203,10 @@ impl Dialect {
             Encoding::Protobuf => Some("centrifuge-protobuf"),
         }
     }
+
+    fn terms(&self) -> Terms {
+        Terms { subprotocol: self.subprotocol(), compression: self.compression }
+    }
 }
 
 // === impl Client: outside ===
@@ -209,7 +216,7 @@ impl Client {
     pub fn open(role: Role, context: &Context, out: &mut Vec<u8>) -> Self {
         let key = Key::new(rand::random());
         let Dialect { authority, path, .. } = &context.dialect;
-        handshake::append_request(key, authority, path, context.dialect.subprotocol(), out);
+        handshake::append_request(key, authority, path, context.dialect.terms(), out);
         Self {
             channel: role.channel.clone(),
             position: role.since.clone(),
@@ -293,16 +300,16 @@ impl Client {
         context: &mut Context,
         out: &mut Output<'_>,
     ) -> Result<usize, ClientError> {
-        let mut taken = 0;
+        let (mut taken, compression) = (0, context.dialect.compression);
         if let Stage::Upgrading(key, role) = &mut self.stage {
-            let Some(head) = handshake::judge(*key, context.dialect.subprotocol(), input)? else {
+            let Some(head) = handshake::judge(*key, context.dialect.terms(), input)? else {
                 return Ok(0);
             };
             taken = head;
             let role = std::mem::take(role);
             self.connect(role, context, out)?;
         }
-        while let Some(frame) = Frame::parse(input.get(taken..).unwrap_or_default())? {
+        while let Some(frame) = Frame::parse(input.get(taken..).unwrap_or_default(), compression)? {
             taken += frame.bytes;
             self.frame(frame, context, out)?;
         }
@@ -317,20 +324,20 @@ impl Client {
     ) -> Result<(), ClientError> {
         match (frame.opcode, frame.fin) {
             (Opcode::Text | Opcode::Binary, true) if self.fragments.is_none() => {
-                self.message(frame.payload, context, out)?;
+                self.message(frame.payload, frame.compressed, context, out)?;
             }
             (Opcode::Text | Opcode::Binary, false) if self.fragments.is_none() => {
-                self.fragments = Some(frame.payload.to_vec());
+                self.fragments = Some((frame.payload.to_vec(), frame.compressed));
             }
             (Opcode::Continuation, fin) => {
-                let message = self.fragments.as_mut().ok_or(WsError::Fragment)?;
+                let (message, _) = self.fragments.as_mut().ok_or(WsError::Fragment)?;
                 message.extend_from_slice(frame.payload);
                 if message.len() as u64 > crate::ws::frame::FRAME_BYTES_MAX {
                     return Err(WsError::TooLarge(message.len() as u64).into());
                 }
                 if fin {
-                    let message = self.fragments.take().unwrap_or_default();
-                    self.message(&message, context, out)?;
+                    let (message, compressed) = self.fragments.take().unwrap_or_default();
+                    self.message(&message, compressed, context, out)?;
                 }
             }
             (Opcode::Ping, _) => append_frame(Opcode::Pong, frame.payload, rand::random(), out.bytes),
@@ -351,18 +358,20 @@ impl Client {
         Err(ClientError::Closed { code, reason: String::from_utf8_lossy(reason).into_owned() })
     }
 
+    /// Takes in a message, which the cache knows by its bytes as they came: a compressed one is inflated once, too.
     fn message(
         &mut self,
         message: &[u8],
+        compressed: bool,
         context: &mut Context,
         out: &mut Output<'_>,
     ) -> Result<(), ClientError> {
-        if let Some(known) = context.frames.find(message) {
+        if let Some(known) = context.frames.find(message, compressed) {
             let arrival = known.arrival(self.channel.as_deref());
             self.arrived(arrival, out);
             return Ok(());
         }
-        let frame = Bytes::copy_from_slice(message);
+        let frame = if compressed { inflate(message)?.into() } else { Bytes::copy_from_slice(message) };
         let (mut first, mut count) = (None, 0);
         for reply in frame::replies(context.dialect.encoding, &frame) {
             let reply = reply?;
@@ -376,7 +385,7 @@ impl Client {
             }
         }
         if let (Some(known), 1) = (first, count) {
-            context.frames.keep(frame, known);
+            context.frames.keep(Bytes::copy_from_slice(message), compressed, known);
         }
         Ok(())
     }

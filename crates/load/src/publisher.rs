@@ -16,7 +16,7 @@ use tidewire_checker::{ChannelKey, PayloadId, Position};
 
 use crate::api::{Api, ApiError, ApiOptions};
 use crate::judge::Note;
-use crate::payload::Payload;
+use crate::payload::{Filler, Payload};
 use crate::publishing_client::{PublishingClient, PublishingClientOptions};
 use crate::schedule::{Pacer, Schedule};
 use crate::stats::Latency;
@@ -44,6 +44,8 @@ pub struct PublisherOptions {
     pub channels: Vec<(Arc<str>, ChannelKey)>,
     /// Bytes of a payload.
     pub payload_bytes: usize,
+    /// What fills it.
+    pub filler: Filler,
     /// `None`: each worker publishes again as soon as it is answered.
     pub schedule: Option<Schedule>,
     /// Publications in all, at most.
@@ -167,8 +169,11 @@ async fn work(
         let lane = key_number(&options, index) * options.workers + number;
         let id = PayloadId { publisher: lane, sequence: index + 1 };
         data.clear();
-        Payload { id, due: due.saturating_duration_since(options.start) }
-            .append(options.payload_bytes, &mut data);
+        Payload { id, due: due.saturating_duration_since(options.start) }.append(
+            options.payload_bytes,
+            options.filler,
+            &mut data,
+        );
         notes.send(Note::Published(*key, id)).context("the run is over")?;
         match line.publish(channel, &data).await {
             Ok(position) => {

@@ -15,7 +15,8 @@ const CACHE_FRAME_BYTES_MAX: usize = 16 << 10;
 
 /// Frames seen lately that hold one publication and nothing else.
 pub(super) struct FrameCache {
-    slots: Vec<Option<(Bytes, KnownFrame)>>,
+    /// A frame, whether it is compressed, and what it says.
+    slots: Vec<Option<(Bytes, bool, KnownFrame)>>,
     hasher: foldhash::fast::FixedState,
 }
 
@@ -44,18 +45,18 @@ impl FrameCache {
         self.hasher.hash_one(frame) as usize % CACHE_FRAMES
     }
 
-    pub(super) fn find(&self, frame: &[u8]) -> Option<&KnownFrame> {
-        let (known, what) = self.slots.get(self.slot(frame))?.as_ref()?;
-        (*known == frame).then_some(what)
+    pub(super) fn find(&self, frame: &[u8], compressed: bool) -> Option<&KnownFrame> {
+        let (known, known_compressed, what) = self.slots.get(self.slot(frame))?.as_ref()?;
+        (*known == frame && *known_compressed == compressed).then_some(what)
     }
 
-    pub(super) fn keep(&mut self, frame: Bytes, known: KnownFrame) {
+    pub(super) fn keep(&mut self, frame: Bytes, compressed: bool, known: KnownFrame) {
         if frame.len() > CACHE_FRAME_BYTES_MAX {
             return;
         }
         let slot = self.slot(&frame);
         if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = Some((frame, known));
+            *slot = Some((frame, compressed, known));
         }
     }
 }

@@ -63,6 +63,7 @@ impl Table {
             path: "/ws".into(),
             encoding,
             recoverable: role.since.is_some(),
+            compression: false,
         };
         let context = Context::new(dialect);
         let mut out = Vec::new();
@@ -129,7 +130,7 @@ fn subscribed(id: u32, offset: u64, publications: Vec<Publication>) -> Reply {
 
 fn publication(offset: u64) -> Publication {
     let mut data = Vec::new();
-    payload(offset).append(100, &mut data);
+    payload(offset).append(100, crate::payload::Filler::Letters, &mut data);
     Publication { data: data.into(), offset, ..Default::default() }
 }
 

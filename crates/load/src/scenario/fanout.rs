@@ -53,6 +53,7 @@ cannot make the tool ask less (no coordinated omission).
 
 Examples:
   tidewire-load latency -n 1000 --publish-rate 20 --duration 60s
+  tidewire-load latency -n 1000 --publish-rate 20 --floor --writer-cpu 0
   tidewire-load latency -n 10000 --channel 'room:{n}' --channels 1000 --publish-rate 500 --json")]
 pub struct LatencyArgs {
     #[command(flatten)]
@@ -68,6 +69,11 @@ pub struct LatencyArgs {
     /// Time at the start that is not measured
     #[arg(long, default_value = "2s", value_parser = duration)]
     warm_up: Duration,
+    /// Afterwards measure how late the frames of a bare loop are, at this rate and with as many sockets and bytes
+    #[arg(long)]
+    floor: bool,
+    #[command(flatten)]
+    floor_options: floor::FloorOptions,
 }
 
 /// Reads publications per second.
@@ -92,7 +98,7 @@ pub fn run(args: &FanoutArgs, quiet: bool) -> anyhow::Result<Outcome> {
     let run = Run::new(&args.clients, false, None, !args.no_check, quiet)?;
     let delivered = deliver(run, &args.clients, &args.publish, load, Duration::ZERO, &mut outcome)?;
     if args.floor {
-        let frame_bytes = (delivered.bytes_each.round() as usize).max(2);
+        let frame_bytes = delivered.frame_bytes();
         // Bursts gather, and several channels share the rate: neither is rounds of one frame to everybody.
         let is_even = !args.flood && args.burst == 1 && args.clients.channels == 1;
         let options = args.floor_options.paced(is_even.then_some(args.publish_rate));
@@ -115,13 +121,31 @@ pub fn run_latency(args: &LatencyArgs, quiet: bool) -> anyhow::Result<Outcome> {
     let load = Load { rate: Some((args.publish_rate, 1)), during };
     let mut outcome = Outcome::new("latency");
     let run = Run::new(&args.clients, false, None, true, quiet)?;
-    deliver(run, &args.clients, &args.publish, load, args.warm_up, &mut outcome)?;
+    let delivered = deliver(run, &args.clients, &args.publish, load, args.warm_up, &mut outcome)?;
+    if args.floor {
+        let options = args.floor_options.paced(Some(args.publish_rate));
+        let sockets = args.clients.connections as usize;
+        let limit = floor::measure(sockets, delivered.frame_bytes(), &options)?;
+        limit.tell(&mut outcome);
+        if let Some((_, latency)) = &limit.paced {
+            let times = delivered.p99.as_secs_f64() / latency.quantile(0.99).as_secs_f64().max(1e-9);
+            outcome.number("p99_over_floor", "p99 over the floor's", times, "");
+        }
+    }
     Ok(outcome)
 }
 
 struct Delivered {
     per_cpu_second: Option<f64>,
     bytes_each: f64,
+    p99: Duration,
+}
+
+impl Delivered {
+    /// Bytes of one frame, for the floor.
+    fn frame_bytes(&self) -> usize {
+        (self.bytes_each.round() as usize).max(2)
+    }
 }
 
 fn deliver(
@@ -160,11 +184,14 @@ fn deliver(
         outcome.number("deliveries_per_cpu_second", "deliveries per server CPU second", per_cpu_second, "/s");
     }
     outcome.number("tool_cores", "cores this tool used", ended.tool_share_since(&begun), "");
+    let p99 = run.judge.seen().latency.quantile(0.99);
     outcome.times("latency", "from due to delivered", &run.judge.seen().latency);
+    let bytes_each = bytes as f64 / deliveries.max(1) as f64;
+    outcome.number("wire_bytes_per_delivery", "bytes of a frame, as it came", bytes_each, "bytes");
     run.tell_losses(outcome);
     let heads = publish.heads(clients, &mut run).unwrap_or_default();
     run.fleet.close();
     let (_, report) = run.judge.finish(heads);
     outcome.judged(report);
-    Ok(Delivered { per_cpu_second, bytes_each: bytes as f64 / deliveries.max(1) as f64 })
+    Ok(Delivered { per_cpu_second, bytes_each, p99 })
 }

@@ -37,6 +37,9 @@ pub struct PublishArgs {
     /// Bytes of a payload
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(payload::BYTES_MIN as u64..=payload::BYTES_MAX as u64))]
     payload: u64,
+    /// What fills a payload
+    #[arg(long, value_enum, default_value_t)]
+    filler: payload::Filler,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -112,6 +115,7 @@ impl PublishArgs {
             workers: self.publishers,
             channels,
             payload_bytes: self.payload as usize,
+            filler: self.filler,
             schedule,
             count,
             until: start + load.during,

@@ -27,6 +27,8 @@ pub struct Frame<'a> {
     pub fin: bool,
     /// What it is.
     pub opcode: Opcode,
+    /// The message that begins with it is compressed (RFC 7692 §6).
+    pub compressed: bool,
     /// What it carries.
     pub payload: &'a [u8],
     /// Bytes of the whole frame.
@@ -51,6 +53,9 @@ pub enum WsError {
     /// A control frame that is long or a part.
     #[error("the server sent a control frame that is too long or not whole")]
     Control,
+    /// What is no deflate data, or more than [`FRAME_BYTES_MAX`] of it.
+    #[error("the server sent a compressed message that cannot be inflated")]
+    Deflate,
     /// A part of a message that has not begun, or a new message before the end of another.
     #[error("the server mixed up the parts of a message")]
     Fragment,
@@ -90,13 +95,16 @@ impl Opcode {
 // === impl Frame ===
 
 impl<'a> Frame<'a> {
-    /// The frame that `input` begins with, `None` while it is not complete.
+    /// The frame that `input` begins with, `None` while it is not complete. `compression`: it was agreed on.
     ///
     /// # Errors
     /// See [`WsError`]; what is wrong shows in the header already.
-    pub fn parse(input: &'a [u8]) -> Result<Option<Self>, WsError> {
+    pub fn parse(input: &'a [u8], compression: bool) -> Result<Option<Self>, WsError> {
         let &[first, second, ref rest @ ..] = input else { return Ok(None) };
-        if first & 0x70 != 0 {
+        let compressed = first & 0x40 != 0;
+        // Only the first frame of a message says that it is compressed.
+        let may_be = compression && matches!(first & 0x0f, 1 | 2);
+        if first & 0x30 != 0 || (compressed && !may_be) {
             return Err(WsError::Reserved);
         }
         if second & 0x80 != 0 {
@@ -122,7 +130,7 @@ impl<'a> Frame<'a> {
         }
         let start = 2 + length_bytes;
         let bytes = start + length as usize;
-        Ok(input.get(start..bytes).map(|payload| Self { fin, opcode, payload, bytes }))
+        Ok(input.get(start..bytes).map(|payload| Self { fin, opcode, compressed, payload, bytes }))
     }
 }
 
@@ -174,10 +182,18 @@ mod tests {
             let payload = vec![7; length];
             let mut input = server_frame(0x82, &payload);
             let bytes = input.len();
-            assert_eq!(Frame::parse(&input[..bytes - 1]), Ok(None), "{length}");
+            assert_eq!(Frame::parse(&input[..bytes - 1], false), Ok(None), "{length}");
             input.push(99);
-            let frame = Frame { fin: true, opcode: Opcode::Binary, payload: &payload, bytes };
-            assert_eq!(Frame::parse(&input), Ok(Some(frame)), "{length}");
+            let plain =
+                Frame { fin: true, opcode: Opcode::Binary, compressed: false, payload: &payload, bytes };
+            assert_eq!(Frame::parse(&input, false), Ok(Some(plain)), "{length}");
+            let mut compressed = input.clone();
+            compressed[0] |= 0x40;
+            assert_eq!(
+                Frame::parse(&compressed, true),
+                Ok(Some(Frame { compressed: true, ..plain })),
+                "{length}"
+            );
         }
     }
 
@@ -194,7 +210,10 @@ mod tests {
             (&huge, WsError::TooLarge(u64::MAX)),
         ];
         for (input, error) in cases {
-            assert_eq!(Frame::parse(input), Err(error), "{input:?}");
+            assert_eq!(Frame::parse(input, false), Err(error), "{input:?}");
+        }
+        for continuation_or_control in [&[0xc0, 0][..], &[0xc9, 0], &[0xe1, 0]] {
+            assert_eq!(Frame::parse(continuation_or_control, true), Err(WsError::Reserved));
         }
     }
 

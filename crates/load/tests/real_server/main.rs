@@ -339,7 +339,68 @@ fn the_floor_of_the_machine_is_measured() {
     assert_eq!(code, Some(0), "{result:#}");
     assert!(figure(&result, "floor_gathered_per_cpu_second") > figure(&result, "floor_per_cpu_second"));
     assert!(figure(&result, "floor_paced_per_cpu_second") > 0.0);
+    // Five seconds at that pace, but no more than a bound; each frame to each socket was read and timed.
+    assert_eq!(result["figures"]["floor_latency"]["count"], 20 * 2_500);
     assert!(result["machine"]["cores"].as_u64() > Some(0));
+}
+
+#[test]
+fn pings_are_compared_with_those_of_a_bare_loop() {
+    let (code, result) = run(&["floor", "--sockets", "60", "--pings"]);
+    assert_eq!(code, Some(0), "{result:#}");
+    assert!(figure(&result, "floor_cpu_per_ping_us") > 0.0);
+    let mut config = server::config(0);
+    config["client"]["ping_interval"] = "1s".into();
+    config["client"]["pong_timeout"] = "900ms".into();
+    let server = Server::with(config, tempfile::tempdir().unwrap());
+    let args = ["idle", "-n", "50", "--channel", "plain:idle", "--settle", "1s", "--hold", "1s", "--floor"];
+    let (code, result) = run(&[&args[..], &["--url", &server.websocket(), "--pid", &server.pid()]].concat());
+    assert_eq!(code, Some(0), "{result:#}");
+    // Within any second each connection is pinged, but for those whose moment is at its end.
+    assert!((40.0..=100.0).contains(&figure(&result, "pings")), "{result:#}");
+    for name in ["server_cpu_per_ping_us", "settling_cpu_per_connection_second_us", "cpu_over_floor"] {
+        assert!(figure(&result, name) > 0.0, "{name}: {result:#}");
+    }
+}
+
+#[test]
+fn inv_d6_compressed_deliveries_are_inflated_and_checked() {
+    let mut config = server::config(0);
+    config["websocket"]["compression"] = true.into();
+    let server = Server::with(config, tempfile::tempdir().unwrap());
+    let args = ["fanout", "-n", "20", "--channel", "plain:z", "--publish-rate", "20", "--duration", "500ms"];
+    let more = ["--payload", "2048", "--filler", "records"];
+    let urls = ["--url", &server.websocket(), "--api-url", &server.api()];
+    let mut sizes = Vec::new();
+    for protocol in ["json", "protobuf"] {
+        for compression in [&[][..], &["--compression"]] {
+            let (code, result) =
+                run(&[&args[..], &more, &urls, &["--protocol", protocol], compression].concat());
+            assert_eq!((code, figure(&result, "missing")), (Some(0), 0.0), "{result:#}");
+            sizes.push(figure(&result, "wire_bytes_per_delivery"));
+        }
+    }
+    assert!(sizes[1] < sizes[0] * 0.7 && sizes[3] < sizes[2] * 0.7, "{sizes:?}");
+}
+
+#[test]
+fn a_server_that_does_not_compress_is_refused_by_who_wants_that() {
+    let server = Server::start();
+    let args = ["idle", "-n", "2", "--channel", "plain:z", "--compression", "--url", &server.websocket()];
+    let output = tool(&args).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(written(&output).contains("sec-websocket-extensions"), "{}", written(&output));
+}
+
+#[test]
+fn lateness_is_compared_with_that_of_a_bare_loop() {
+    let server = Server::start();
+    let args = ["latency", "-n", "20", "--channel", "plain:l", "--publish-rate", "50", "--duration", "1s"];
+    let more = ["--warm-up", "100ms", "--floor", "--url", &server.websocket(), "--api-url", &server.api()];
+    let (code, result) = run(&[&args[..], &more].concat());
+    assert_eq!(code, Some(0), "{result:#}");
+    assert!(figure(&result, "p99_over_floor") > 0.0, "{result:#}");
+    assert_eq!(result["figures"]["floor_latency"]["count"], 20 * 250);
 }
 
 #[test]
