@@ -1,7 +1,7 @@
 //! Servers that know each other.
 
 use crate::server::free_port;
-use crate::{Answer, Flavour, Server, Start};
+use crate::{Answer, Flavour, Server, Start, ask};
 
 /// A primary, its replicas, and Sentinels that watch them.
 pub struct Replicated {
@@ -118,5 +118,64 @@ impl Cluster {
             server.wait_for(&["CLUSTER", "INFO"], |info| info.info("cluster_state") == "ok");
         }
         Self { servers }
+    }
+}
+
+// === impl Cluster: what can be done to it ===
+
+impl Cluster {
+    /// Which of the servers owns the slot of a key, as most of those that answer see it.
+    ///
+    /// # Panics
+    /// If nobody knows.
+    pub fn owner(&self, key: &str) -> usize {
+        let mut votes = vec![0; self.servers.len()];
+        for server in &self.servers {
+            let Ok(Answer::Text(slot)) = ask(server.port(), &["CLUSTER", "KEYSLOT", key]) else { continue };
+            let slot: i64 = slot.parse().unwrap();
+            let Ok(Answer::List(ranges)) = ask(server.port(), &["CLUSTER", "SLOTS"]) else { continue };
+            for range in &ranges {
+                let Answer::List(parts) = range else { continue };
+                let bound = |at: usize| parts[at].text().parse::<i64>().unwrap();
+                let Answer::List(primary) = &parts[2] else { continue };
+                let owner =
+                    self.servers.iter().position(|server| server.port().to_string() == primary[1].text());
+                if let (true, Some(owner)) = ((bound(0)..=bound(1)).contains(&slot), owner) {
+                    votes[owner] += 1;
+                }
+            }
+        }
+        let best = votes.iter().enumerate().max_by_key(|(_, votes)| **votes);
+        best.filter(|(_, votes)| **votes > 0).unwrap_or_else(|| panic!("nobody owns {key}")).0
+    }
+
+    /// Moves the slot of a key from one primary to another, key by key, while it is in use.
+    ///
+    /// # Panics
+    /// If a server refuses.
+    pub fn migrate(&self, key: &str, from: usize, to: usize) {
+        let slot = self.servers[from].ask(&["CLUSTER", "KEYSLOT", key]);
+        let slot = slot.text();
+        let (source, target) = (&self.servers[from], &self.servers[to]);
+        let (source_id, target_id) = (source.ask(&["CLUSTER", "MYID"]), target.ask(&["CLUSTER", "MYID"]));
+        target.ask(&["CLUSTER", "SETSLOT", slot, "IMPORTING", source_id.text()]);
+        source.ask(&["CLUSTER", "SETSLOT", slot, "MIGRATING", target_id.text()]);
+        let port = target.port().to_string();
+        loop {
+            let keys = match source.ask(&["CLUSTER", "GETKEYSINSLOT", slot, "5"]) {
+                Answer::List(keys) if !keys.is_empty() => keys,
+                none => {
+                    assert_eq!(none, Answer::List(vec![]));
+                    break;
+                }
+            };
+            let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            command.extend(keys.iter().map(Answer::text));
+            let answer = source.ask(&command);
+            assert!(!matches!(answer, Answer::Error(_)), "{answer:?}");
+        }
+        for server in [target, source] {
+            server.ask(&["CLUSTER", "SETSLOT", slot, "NODE", target_id.text()]);
+        }
     }
 }

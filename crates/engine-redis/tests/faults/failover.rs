@@ -116,9 +116,7 @@ async fn inv_d2_a_slot_that_moves_is_followed_and_its_channels_are_told() {
     for channel in &channels {
         before.push(node.publish(channel, "before").await);
     }
-    let keys = cluster.servers[0].ask(&["CLUSTER", "KEYSLOT", "{0}"]).text().to_owned();
-    let slot: usize = keys.parse().expect("a slot");
-    let from = slot * 3 / 16_384;
+    let from = cluster.owner("{0}");
     let to = (from + 1) % 3;
     let publishing = async {
         for channel in channels.iter().cycle().take(200) {
@@ -126,7 +124,7 @@ async fn inv_d2_a_slot_that_moves_is_followed_and_its_channels_are_told() {
         }
     };
     let moving = tokio::task::spawn_blocking(move || {
-        migrate(&cluster, slot, from, to);
+        cluster.migrate("{0}", from, to);
         cluster
     });
     let ((), cluster) = tokio::join!(publishing, moving);
@@ -139,29 +137,5 @@ async fn inv_d2_a_slot_that_moves_is_followed_and_its_channels_are_told() {
         node.publish(channel, "heard").await;
         node.hears(channel, "heard").await;
         assert!(node.read(channel).await.0.starts_with(&["before".to_owned()]), "data moves along");
-    }
-}
-
-fn migrate(cluster: &Cluster, slot: usize, from: usize, to: usize) {
-    let slot = slot.to_string();
-    let (source, target) = (&cluster.servers[from], &cluster.servers[to]);
-    let (source_id, target_id) = (source.ask(&["CLUSTER", "MYID"]), target.ask(&["CLUSTER", "MYID"]));
-    target.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", source_id.text()]);
-    source.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", target_id.text()]);
-    let port = target.port().to_string();
-    loop {
-        let keys = match source.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "5"]) {
-            Answer::List(keys) if !keys.is_empty() => keys,
-            none => {
-                assert_eq!(none, Answer::List(vec![]));
-                break;
-            }
-        };
-        let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
-        command.extend(keys.iter().map(Answer::text));
-        source.ask(&command);
-    }
-    for server in [target, source] {
-        server.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", target_id.text()]);
     }
 }
