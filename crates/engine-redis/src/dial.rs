@@ -157,7 +157,7 @@ impl Dialer {
         socket.send(&Command::all(&rest)).await?;
         for _ in 0..rest.len() {
             if let Value::Error(text) = socket.answer().await? {
-                return Err(Error::Server(String::from_utf8_lossy(&text).into()));
+                return Err(refusal(&socket.server, &text));
             }
         }
         Ok(())
@@ -237,6 +237,19 @@ impl Socket {
 
     fn broken(&self, cause: &(dyn std::fmt::Display + Sync)) -> Error {
         Error::Connect { server: Arc::clone(&self.server), cause: cause.to_string().into() }
+    }
+}
+
+/// What it means that a server takes the login and then refuses a command that every connection begins with.
+fn refusal(server: &Arc<str>, text: &[u8]) -> Error {
+    let cause: Arc<str> = String::from_utf8_lossy(text).into();
+    let server = Arc::clone(server);
+    match cause.split(' ').next() {
+        Some("NOPERM" | "NOAUTH") => Error::Login { server, cause },
+        Some("ERR") if cause.contains("DB index") => {
+            Error::Topology { server, cause: format!("{cause}; correct db").into() }
+        }
+        _ => Error::Server(cause),
     }
 }
 

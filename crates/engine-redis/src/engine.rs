@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use tidewire_engine::{
@@ -97,6 +97,21 @@ impl RedisEngine {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Asks every server, or every part of a cluster, to write something: one that answers may still have no room, no
+    /// disk, or no right for this user. To be called once connected.
+    ///
+    /// # Errors
+    /// What the first one said that refuses.
+    pub async fn writable(&self) -> Result<()> {
+        let shared = &self.shared;
+        let deadline = Instant::now() + shared.io_timeout;
+        let write = async |target: u16| {
+            let command = Command::words(&["SET", &shared.probe(target), "", "PX", "1000"]);
+            shared.router.call(target, &command, Manner::HARMLESS, deadline).await.map(drop)
+        };
+        try_join_all((0..shared.router.targets()).map(write)).await.map(drop)
     }
 
     /// What happened so far, and what is under way.
@@ -193,6 +208,10 @@ impl Shared {
             bus,
             announce: if is_cluster { b"SPUBLISH" } else { b"PUBLISH" },
         })
+    }
+
+    fn probe(&self, target: u16) -> String {
+        self.keys.probe(matches!(self.router, Router::Cluster(_)).then_some(target))
     }
 
     /// Sends a command to where a channel lives.

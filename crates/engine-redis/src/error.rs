@@ -75,6 +75,38 @@ impl Error {
         }
     }
 
+    /// What an operator can do about it, where that can be known.
+    pub fn next_step(&self) -> Option<&'static str> {
+        let said = match self {
+            Self::Server(text) => text.as_ref(),
+            Self::Login { cause, .. } => cause.as_ref(),
+            Self::Connect { cause, .. } if cause.contains("certificate") => {
+                return Some(
+                    "name the CA of that server in tls.server_ca_pem, and in tls.server_name what its certificate says",
+                );
+            }
+            Self::Connect { .. } | Self::Timeout(_) => {
+                return Some("see that it runs and can be reached from here, or correct its address");
+            }
+            _ => return None,
+        };
+        Some(match said.split(' ').next().unwrap_or_default() {
+            "OOM" => {
+                "the memory of Redis is full: raise its maxmemory, or keep less history (history_size, history_ttl)"
+            }
+            "MISCONF" => "Redis cannot write to its disk: make room there, or see its log",
+            "NOREPLICAS" => {
+                "fewer replicas are there than min-replicas-to-write wants: bring them back, or lower it"
+            }
+            "NOAUTH" => "set password (sentinel_password for Sentinels)",
+            "WRONGPASS" => "correct user and password (sentinel_user and sentinel_password for Sentinels)",
+            "NOPERM" => {
+                "give the user the rights that docs/operations.md lists, for keys and channels that begin with prefix"
+            }
+            _ => return None,
+        })
+    }
+
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol(what.into().into())
     }

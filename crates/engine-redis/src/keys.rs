@@ -63,9 +63,18 @@ impl Keys {
 
     /// Until when each node counts as alive, in one part.
     pub(crate) fn leases(&self, partition: Option<u16>) -> String {
+        self.in_part(partition, "leases")
+    }
+
+    /// Written to find out whether that can be done, in one part.
+    pub(crate) fn probe(&self, partition: Option<u16>) -> String {
+        self.in_part(partition, "probe")
+    }
+
+    fn in_part(&self, partition: Option<u16>, name: &str) -> String {
         match partition {
-            Some(partition) => format!("{}.{{{partition}}}.leases", self.prefix),
-            None => format!("{}.leases", self.prefix),
+            Some(partition) => format!("{}.{{{partition}}}.{name}", self.prefix),
+            None => format!("{}.{name}", self.prefix),
         }
     }
 

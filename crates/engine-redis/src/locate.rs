@@ -96,7 +96,8 @@ async fn ask(socket: &mut Socket, name: &str) -> Result<Address> {
     match socket.ask(&Command::words(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name])).await? {
         Value::Nil => Err(Error::Topology {
             server,
-            cause: format!("this Sentinel knows no primary called {name}").into(),
+            cause: format!("this Sentinel knows no primary called {name}; correct sentinel_master_name")
+                .into(),
         }),
         Value::Error(text) => Err(Error::Server(String::from_utf8_lossy(&text).into())),
         answer => {

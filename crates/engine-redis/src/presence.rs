@@ -2,11 +2,16 @@
 //!
 //! An entry is seen while its own time lasts and its node's lease does. A node prolongs its lease every few seconds in
 //! each place where it has entries, so entries of a node that died vanish within a lease, not with their own times.
+//!
+//! A client that leaves while Redis cannot be asked is owed its removal: it is made up for once that is possible.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use parking_lot::Mutex;
 use prost::Message;
 use tidewire_engine::{BoxFuture, EngineError, PresenceStats, PresenceStore};
 use tidewire_protocol::{ChannelName, ClientInfo};
@@ -21,19 +26,33 @@ use crate::script;
 /// Leases are prolonged so many times within one.
 const PROLONGED_PER_LEASE: u32 = 3;
 
+/// Removals that may be owed. Entries beyond end with their own times.
+const OWED_MAX: usize = 100_000;
+/// Those that are made up for together.
+const OWED_TOGETHER: usize = 256;
+
 /// The name of this node, its lease, and where it has one.
 pub(crate) struct Leases {
     node: String,
     lease: Duration,
     /// By target of the router.
     used: Vec<AtomicBool>,
+    owed: Mutex<Owed>,
 }
+
+/// Entries to be removed as soon as Redis can be asked: channel and client.
+type Owed = BTreeSet<(ChannelName, String)>;
 
 // === impl Leases ===
 
 impl Leases {
     pub(crate) fn new(node: String, lease: Duration, targets: u16) -> Self {
-        Self { node, lease, used: (0..targets).map(|_| AtomicBool::new(false)).collect() }
+        Self {
+            node,
+            lease,
+            used: (0..targets).map(|_| AtomicBool::new(false)).collect(),
+            owed: Mutex::default(),
+        }
     }
 }
 
@@ -47,11 +66,12 @@ pub(crate) async fn keep_leases(shared: Arc<Shared>) {
         let deadline = Instant::now() + leases.lease / PROLONGED_PER_LEASE;
         let used = leases.used.iter().enumerate().filter(|(_, used)| used.load(Ordering::Relaxed));
         let prolonged = used.map(|(target, _)| shared.prolong(target as u16, deadline));
-        for result in futures_util::future::join_all(prolonged).await {
+        for result in join_all(prolonged).await {
             if let Err(error) = result {
                 tracing::warn!(%error, "presence of this node cannot be prolonged");
             }
         }
+        shared.make_up_for_removals(deadline).await;
     }
 }
 
@@ -65,6 +85,8 @@ impl Shared {
     }
 
     async fn enter(&self, channel: &ChannelName, info: &ClientInfo, ttl: Duration) -> Result<()> {
+        // Who comes back owes nothing. A removal on its way right now may still come behind; the next renewal makes it good.
+        self.leases.owed.lock().remove(&(channel.clone(), info.client.clone()));
         let target = self.router.target(&self.keys, channel);
         if let Some(used) = self.leases.used.get(usize::from(target)) {
             used.store(true, Ordering::Relaxed);
@@ -79,6 +101,32 @@ impl Shared {
             ],
         );
         self.call(channel, &command, Manner::HARMLESS).await.map(drop)
+    }
+
+    async fn leave(&self, channel: &ChannelName, client: &str, deadline: Instant) -> Result<()> {
+        let keys = self.keys.presence(channel);
+        let command = script::PRESENCE_REMOVE.call(&keys, &[client.as_bytes()]);
+        let target = self.router.target(&self.keys, channel);
+        self.router.call(target, &command, Manner::HARMLESS, deadline).await.map(drop)
+    }
+
+    /// Removes what could not be removed before, until one more cannot.
+    async fn make_up_for_removals(&self, deadline: Instant) {
+        loop {
+            let some: Vec<_> = self.leases.owed.lock().iter().take(OWED_TOGETHER).cloned().collect();
+            if some.is_empty() {
+                return;
+            }
+            let leaving = some.iter().map(|(channel, client)| self.leave(channel, client, deadline));
+            let left = join_all(leaving).await;
+            let mut owed = self.leases.owed.lock();
+            for (entry, _) in some.iter().zip(&left).filter(|(_, result)| result.is_ok()) {
+                owed.remove(entry);
+            }
+            if left.iter().any(Result::is_err) {
+                return;
+            }
+        }
     }
 
     /// Asks a script that answers nothing while it has only cleared away a part of what is due.
@@ -132,10 +180,15 @@ impl PresenceStore for RedisEngine {
     fn presence_remove(&self, channel: &ChannelName, client: &str) -> BoxFuture<'_, Result<(), EngineError>> {
         let (channel, client) = (channel.clone(), client.to_owned());
         Box::pin(async move {
-            let keys = self.shared.keys.presence(&channel);
-            let command = script::PRESENCE_REMOVE.call(&keys, &[client.as_bytes()]);
-            self.shared.call(&channel, &command, Manner::HARMLESS).await?;
-            Ok(())
+            let deadline = Instant::now() + self.shared.io_timeout;
+            let left = self.shared.leave(&channel, &client, deadline).await;
+            if left.is_err() {
+                let mut owed = self.shared.leases.owed.lock();
+                if owed.len() < OWED_MAX {
+                    owed.insert((channel, client));
+                }
+            }
+            Ok(left?)
         })
     }
 

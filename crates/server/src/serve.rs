@@ -101,8 +101,8 @@ pub enum StartError {
     #[error("client.token: {0}")]
     Tokens(String),
     /// Redis cannot be used as it is configured.
-    #[error("engine.redis: {0}")]
-    Redis(#[source] tidewire_engine_redis::Error),
+    #[error("{}", redis_trouble(.0))]
+    Redis(tidewire_engine_redis::Error),
     /// The node does not start.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -189,10 +189,23 @@ async fn redis(config: &Config) -> Result<Option<Arc<RedisEngine>>, StartError> 
     let engine = RedisEngine::start(options).map_err(StartError::Redis)?;
     match engine.connected(REDIS_PATIENCE).await {
         Err(error) if error.is_permanent() => return Err(StartError::Redis(error)),
-        Err(error) => tracing::warn!(%error, "Redis cannot be used yet: serving all the same"),
-        Ok(()) => {}
+        Err(error) => tracing::error!("{}; serving all the same", redis_trouble(&error)),
+        Ok(()) => {
+            if let Err(error) = engine.writable().await {
+                tracing::error!("{}; serving all the same", redis_trouble(&error));
+            }
+        }
     }
     Ok(Some(Arc::new(engine)))
+}
+
+/// What is wrong with Redis, and the next step.
+pub(crate) fn redis_trouble(error: &tidewire_engine_redis::Error) -> String {
+    let text = format!("engine.redis: Redis cannot be used: {error}");
+    match error.next_step() {
+        Some(step) => format!("{text}: {step}"),
+        None => text,
+    }
 }
 
 fn node(

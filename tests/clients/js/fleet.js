@@ -133,7 +133,7 @@ const commands = {
   },
   ask: ({ client, what, channel }) => clients.get(client).ask(what, channel),
   leave: ({ client }) => {
-    clients.get(client).client.disconnect();
+    clients.get(client)?.client.disconnect();
     clients.delete(client);
   },
 };

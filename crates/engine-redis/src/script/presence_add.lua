@@ -4,6 +4,11 @@
 local client, entry = ARGV[1], ARGV[2]
 sweep(16)
 local before = redis.call('hget', entries, client)
+if before then
+  -- Who is there stays there when memory is full: behind a write that needs none, Redis refuses a script nothing for lack
+  -- of it.
+  redis.call('zrem', times, '')
+end
 if before ~= entry then
   if before then
     count(before, -1)

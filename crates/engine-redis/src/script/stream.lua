@@ -20,6 +20,9 @@ local function open(meta, log, fresh)
     return fresh, 0, 1
   end
   if found[3] ~= server then
+    -- A server that came back full must let streams be read: behind a write that needs no memory, Redis refuses a script
+    -- nothing for lack of it. So one publication may come in too many.
+    redis.call('hdel', meta, '')
     redis.call('hset', meta, 'e', fresh, 's', server)
     return fresh, tonumber(found[2]), 2
   end

@@ -157,6 +157,55 @@ async fn inv_p1_entries_of_a_dead_node_vanish_with_its_lease() {
     assert_eq!(numbers().await, (1, 1));
 }
 
+fn present(client: &str) -> Arc<ClientInfo> {
+    Arc::new(ClientInfo { client: client.into(), user: "u".into(), ..Default::default() })
+}
+
+/// Waits until those are present, and nobody else.
+async fn presence_is(node: &Node, channel: &ChannelName, clients: &[&str]) {
+    let begun = Instant::now();
+    loop {
+        let seen = node.engine.presence(channel).await.unwrap_or_default();
+        let seen: Vec<_> = seen.iter().map(|info| info.client.as_str()).collect();
+        if seen == clients {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{seen:?} are present instead of {clients:?}");
+    }
+}
+
+/// A client that left while Redis was down would be present until its entry's own time is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_p1_who_leaves_while_redis_is_down_is_gone_once_it_is_back() {
+    let mut server = Start::new(Flavour::Redis).with(&["--appendonly", "yes"]).run();
+    let lease = Duration::from_millis(600);
+    let options = Options {
+        topology: only(&server),
+        node_lease: lease,
+        io_timeout: Duration::from_millis(300),
+        ..Options::default()
+    };
+    let node = Node::with(options).await;
+    let c = ChannelName::from("c");
+    let hour = Duration::from_secs(3_600);
+    for client in ["comes back", "leaves", "stays"] {
+        node.engine.presence_add(&c, present(client), hour).await.expect("added");
+    }
+    server.kill();
+    for client in ["comes back", "leaves"] {
+        node.engine.presence_remove(&c, client).await.expect_err("nobody can be asked");
+    }
+    server.start_again();
+    let begun = Instant::now();
+    while let Err(error) = node.engine.presence_add(&c, present("comes back"), hour).await {
+        assert!(begun.elapsed() < PATIENCE, "{error}");
+    }
+    presence_is(&node, &c, &["comes back", "stays"]).await;
+    // Through several rounds of making up for removals.
+    tokio::time::sleep(2 * lease).await;
+    presence_is(&node, &c, &["comes back", "stays"]).await;
+}
+
 /// Counts; a recorder would make a hundred thousand notes.
 #[derive(Default)]
 struct Losses {

@@ -1,10 +1,11 @@
 //! Servers that do not answer, or refuse.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidewire_engine::{Broker, Bus, BusReceiver, Engine, Recipients};
+use tidewire_engine::{Broker, Bus, BusReceiver, Engine, PresenceStore, Recipients};
 use tidewire_engine_redis::{Error, Options};
-use tidewire_protocol::ChannelName;
+use tidewire_protocol::{ChannelName, ClientInfo};
 use tidewire_redis_testkit::{Flavour, Replicated, Start};
 
 use crate::rig::{Node, PATIENCE, kept, only};
@@ -49,6 +50,73 @@ async fn inv_d3_publishes_during_a_pause_come_after_it_in_order() {
     node.recorder.hear(&c, 5).await;
     node.hears(&c, "5").await;
     assert_eq!(node.engine.counters().channels_lost, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_takes_no_writes_is_found_before_it_is_used() {
+    for flavour in [Flavour::Redis, Flavour::Valkey] {
+        let server = Start::new(flavour).with(&["--maxmemory-policy", "noeviction"]).run();
+        let node = Node::on(&server).await;
+        node.engine.writable().await.expect("there is room");
+        server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+        let error = node.engine.writable().await.expect_err("there is no room");
+        assert_eq!(error.code(), "OOM");
+        assert!(error.next_step().is_some_and(|step| step.contains("maxmemory")), "{error}");
+        server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+        server.ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+        let error = node.engine.writable().await.expect_err("there are no replicas");
+        assert_eq!(error.code(), "NOREPLICAS");
+    }
+}
+
+/// A lease is a few bytes and a renewal none, but the commands that write them are among those that a full server refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_p1_who_is_present_stays_so_while_the_server_is_full() {
+    for flavour in [Flavour::Redis, Flavour::Valkey] {
+        let server = Start::new(flavour).with(&["--maxmemory-policy", "noeviction"]).run();
+        let lease = Duration::from_millis(600);
+        let options = Options { topology: only(&server), node_lease: lease, ..Options::default() };
+        let node = Node::with(options).await;
+        let c = ChannelName::from("c");
+        let client = |client: &str| {
+            Arc::new(ClientInfo { client: client.into(), user: client.into(), ..Default::default() })
+        };
+        let ttl = Duration::from_secs(1);
+        node.engine.presence_add(&c, client("stays"), ttl).await.expect("added");
+        node.engine.presence_add(&c, client("leaves"), ttl).await.expect("added");
+        server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+        node.engine.presence_remove(&c, "leaves").await.expect("removed");
+        let begun = Instant::now();
+        while begun.elapsed() < 3 * ttl {
+            node.engine.presence_add(&c, client("stays"), ttl).await.expect("renewed");
+            let refused = node.engine.presence_add(&c, client("new"), ttl).await;
+            assert!(refused.is_err_and(|error| error.to_string().contains("OOM")));
+            let stats = node.engine.presence_stats(&c).await.expect("read");
+            assert_eq!((stats.clients, stats.users), (1, 1));
+            tokio::time::sleep(ttl / 5).await;
+        }
+    }
+}
+
+/// Its streams go on in a new epoch, which is written down when they are read first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_d2_streams_of_a_server_that_comes_back_full_can_be_read() {
+    for flavour in [Flavour::Redis, Flavour::Valkey] {
+        let options = ["--maxmemory-policy", "noeviction", "--appendonly", "yes"];
+        let mut server = Start::new(flavour).with(&options).run();
+        let node = Node::on(&server).await;
+        let c = ChannelName::from("c");
+        let before = node.publish(&c, "before").await;
+        server.kill();
+        server.start_again();
+        server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+        let (texts, top) = node.read(&c).await;
+        assert_eq!((texts, top.offset), (vec!["before".to_owned()], before.offset));
+        assert_ne!(top.epoch, before.epoch);
+        let error = node.try_publish(&c, "too much").await.expect_err("there is no room");
+        assert!(error.to_string().contains("OOM"), "{error}");
+        assert_eq!(node.read(&c).await.1, top, "once is enough");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

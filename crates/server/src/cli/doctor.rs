@@ -13,6 +13,7 @@ use crate::config::model::{Listen, Tls};
 use crate::config::report::Severity;
 use crate::config::tree::Origin;
 use crate::outgoing::{Outgoing, Rules};
+use crate::serve::redis_trouble;
 
 /// Open files below which a server for many clients is not worth starting.
 const FILES_WANTED: u64 = 65_536;
@@ -178,13 +179,19 @@ async fn engine(config: &Config) -> Finding {
         let text = "the engine is this node's memory: nothing to reach, and nothing outlives a restart";
         return Finding::Good(text.into());
     };
-    let reached = match RedisEngine::start(options) {
-        Ok(engine) => engine.connected(Duration::from_secs(5)).await,
-        Err(error) => Err(error),
+    let engine = match RedisEngine::start(options) {
+        Ok(engine) => engine,
+        Err(error) => return Finding::Error(redis_trouble(&error)),
     };
-    match reached {
-        Ok(()) => Finding::Good("Redis answers, takes the login, and is what the configuration says".into()),
-        Err(error) => Finding::Error(format!("Redis cannot be used (engine.redis): {error}")),
+    let used = match engine.connected(Duration::from_secs(5)).await {
+        Ok(()) => engine.writable().await,
+        refused => refused,
+    };
+    match used {
+        Ok(()) => Finding::Good(
+            "Redis answers, takes the login, is what the configuration says, and can be written to".into(),
+        ),
+        Err(error) => Finding::Error(redis_trouble(&error)),
     }
 }
 

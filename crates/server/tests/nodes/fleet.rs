@@ -60,6 +60,11 @@ impl Fleet {
         }));
     }
 
+    /// A client goes.
+    pub(crate) fn leave(&self, client: u32) {
+        self.tell(&json!({ "do": "leave", "client": client }));
+    }
+
     /// Has a client publish until [`Fleet::quiet`].
     pub(crate) fn publish(&self, client: u32, channels: &[&str], every_ms: u64) {
         self.tell(&json!({ "do": "publish", "client": client, "channels": channels, "every": every_ms }));

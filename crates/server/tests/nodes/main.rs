@@ -2,7 +2,7 @@
 //!
 //! `rig`: the nodes. `fleet`: the clients. `record`: what they saw, and its judgement by the same checker as everywhere.
 //! `scene`: all of it under traffic. `watch`: what the nodes say of their health meanwhile. The tests: `agree`,
-//! `killed_node`, `redis_trouble`.
+//! `killed_node`, `redis_trouble`, `refused`.
 //!
 //! Needs `npm ci` in `tests/clients/js`; `scripts/test nodes` does it. `TIDEWIRE_NODES_ROUNDS` (1) is how often each
 //! trouble comes in one run.
@@ -22,6 +22,7 @@ mod watch;
 mod agree;
 mod killed_node;
 mod redis_trouble;
+mod refused;
 
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
-//! `engine.type: redis` on the real binary: nodes that share a Redis, and what they say when it is gone.
+//! `engine.type: redis` on the real binary: nodes that share a Redis, and what they say when it is gone. One that cannot be
+//! used: `tests/nodes/refused.rs`.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidewire_redis_testkit::{Flavour, Server as Redis, Start};
 
 use crate::client::Client;
-use crate::support::binary::{Server, command, loopback};
+use crate::support::binary::Server;
 use crate::support::http::request;
 
 fn on(redis: &Redis, more: &Value) -> Value {
@@ -82,42 +82,4 @@ async fn readiness_follows_redis_and_no_node_needs_a_restart() {
     ready(&early, 503).await;
     redis.start_again();
     ready(&early, 200).await;
-}
-
-#[tokio::test]
-async fn bad_c2_a_redis_that_cannot_be_used_is_told_at_the_start_and_by_the_doctor() {
-    let redis = Start::new(Flavour::Redis).with(&["--requirepass", "right-one"]).run();
-    let cases = [
-        (json!({ "password": "marker-wrong" }), "refuses the login"),
-        (json!({ "cluster_address": [redis.address()], "password": "right-one" }), "use address"),
-    ];
-    for (more, expected) in cases {
-        let directory = tempfile::tempdir().unwrap();
-        let config = loopback(on(&redis, &more));
-        let served = command(directory.path(), &config).output().unwrap();
-        let said = String::from_utf8_lossy(&served.stderr).into_owned();
-        assert_eq!(served.status.code(), Some(1), "{said}");
-        let last = said.lines().last().unwrap_or_default();
-        assert!(last.starts_with("tidewire: engine.redis: ") && last.contains(expected), "{said}");
-        assert!(last.contains(&redis.address()) && !said.contains("marker"), "{said}");
-        let doctor = doctor(directory.path());
-        assert!(
-            doctor.0.contains("error    Redis cannot be used") && doctor.0.contains(expected),
-            "{}",
-            doctor.0
-        );
-        assert_eq!(doctor.1, Some(1));
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let config = loopback(on(&redis, &json!({ "password": "right-one" })));
-    drop(command(directory.path(), &config));
-    let (said, _) = doctor(directory.path());
-    assert!(said.contains("ok       Redis answers"), "{said}");
-}
-
-fn doctor(directory: &std::path::Path) -> (String, Option<i32>) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire"));
-    command.arg("doctor").arg("--config").arg(directory.join("config.json")).env_clear();
-    let output = command.output().unwrap();
-    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
 }
