@@ -1,11 +1,13 @@
 //! Wrong configurations: what is wrong is said, in words that lead to the option.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidewire_engine::Broker;
+use bytes::Bytes;
+use tidewire_engine::{Broker, Engine, PresenceStore, Recipients};
 use tidewire_engine_redis::{Address, Error, Login, Options, RedisEngine, Secret, Tls, Topology};
-use tidewire_protocol::ChannelName;
-use tidewire_redis_testkit::{Flavour, Replicated, Start};
+use tidewire_protocol::{ChannelName, ClientInfo};
+use tidewire_redis_testkit::{Cluster, Flavour, Replicated, Server, Start};
 
 use crate::rig::{Node, PATIENCE, address, only};
 
@@ -43,28 +45,67 @@ async fn bad_c2_a_wrong_password_is_told_and_not_shown() {
     assert_eq!(Node::with(options).await.publish(&"c".into(), "in").await.offset, 1);
 }
 
-/// What the documentation tells operators to allow is enough, and no more than that is used.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_with_the_documented_rights_can_do_everything() {
-    let server = Start::new(Flavour::Redis).run();
-    let rule = "on >pw resetkeys ~centrifugo.tw.* resetchannels &centrifugo.tw.* -@all +@read +@write +@pubsub \
-        +evalsha +script|load +hello +ping +select +info +time +client|setname";
-    let rule: Vec<&str> = ["ACL", "SETUSER", "node"].into_iter().chain(rule.split_whitespace()).collect();
-    server.ask(&rule);
+/// What docs/operations.md tells operators to allow.
+const RIGHTS: &str = "on >pw resetkeys ~centrifugo.tw.* resetchannels &centrifugo.tw.* -@all +@read +@write +@pubsub +evalsha \
+    +script|load +hello +ping +select +info +time +client|setname";
+/// And in a cluster, with replicas to wait for.
+const RIGHTS_IN_CLUSTERS: &str = "+cluster|slots +asking +wait";
+
+/// Makes a user `node` with these rights and no others.
+fn admit(server: &Server, rights: &[&str]) {
+    let rule = rights.iter().flat_map(|rights| rights.split_whitespace());
+    let command: Vec<&str> = ["ACL", "SETUSER", "node"].into_iter().chain(rule).collect();
+    server.ask(&command);
+}
+
+fn as_node(topology: Topology) -> Options {
     let login = Login { user: "node".into(), password: Secret::new("pw") };
-    let options =
-        Options { topology: only(&server), login, client_name: "tidewire".into(), ..Options::default() };
-    let node = Node::with(options.clone()).await;
+    Options { topology, login, client_name: "tidewire".into(), ..Options::default() }
+}
+
+/// Everything that a node does with its engine.
+async fn use_everything(node: &Node) {
     let c = ChannelName::from("c");
     node.subscribe(&c).await;
     node.publish(&c, "x").await;
     node.hears(&c, "x").await;
     assert_eq!(node.read(&c).await.0, ["x"]);
+    let engine = &node.engine;
+    engine.remove_history(&c).await.expect("history removed");
+    let info = Arc::new(ClientInfo { client: "1".into(), user: "ann".into(), ..ClientInfo::default() });
+    engine.presence_add(&c, Arc::clone(&info), Duration::from_secs(60)).await.expect("present");
+    assert_eq!(engine.presence(&c).await.expect("who is there").len(), 1);
+    assert_eq!(engine.presence_stats(&c).await.expect("how many are there").clients, 1);
+    engine.presence_remove(&c, "1").await.expect("gone");
+    engine.publish_join(&c, info).await.expect("told");
+    let bus = engine.bus().expect("a bus");
+    bus.send(Recipients::Others, Bytes::from_static(b"hello")).await.expect("sent");
+    engine.unsubscribe(&[c]).await.expect("unsubscribed");
+    engine.ready().await.expect("ready");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_the_documented_rights_can_do_everything() {
+    let server = Start::new(Flavour::Redis).run();
+    admit(&server, &[RIGHTS]);
+    let options = as_node(only(&server));
+    use_everything(&Node::with(options.clone()).await).await;
+
+    let c = ChannelName::from("c");
     let elsewhere = Node::with(Options { prefix: "foreign".into(), ..options }).await;
     let error = elsewhere.try_publish(&c, "x").await.expect_err("no right to these keys");
     assert!(error.to_string().contains("NOPERM") || error.to_string().contains("No permissions"), "{error}");
     let error = elsewhere.engine.subscribe(&[c]).await.expect_err("no right to these channels");
     assert!(error.to_string().contains("NOPERM"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_the_documented_rights_can_do_everything_in_a_cluster_that_waits_for_replicas() {
+    let cluster = Cluster::start(Flavour::Redis, 3);
+    cluster.servers.iter().for_each(|server| admit(server, &[RIGHTS, RIGHTS_IN_CLUSTERS]));
+    let topology = Topology::Cluster(vec![address(&cluster.servers[0])]);
+    let options = Options { replicas_min: 1, ..as_node(topology) };
+    use_everything(&Node::with(options).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
