@@ -13,7 +13,7 @@ use crate::config::model::{Listen, Tls};
 use crate::config::report::Severity;
 use crate::config::tree::Origin;
 use crate::outgoing::{Outgoing, Rules};
-use crate::serve::redis_trouble;
+use crate::serve::{certificates, redis_trouble};
 
 /// Open files below which a server for many clients is not worth starting.
 const FILES_WANTED: u64 = 65_536;
@@ -144,9 +144,10 @@ fn port(listen: &Listen, key: &str) -> Finding {
 
 fn certificates(config: &Config) -> Vec<Finding> {
     let server = &config.http_server;
-    let listeners = std::iter::once(&server.external).chain(&server.internal);
+    let internal = server.internal.as_ref().map(|listen| (listen, "http_server, internal port"));
+    let listeners = std::iter::once((&server.external, "http_server.tls")).chain(internal);
     let mut findings: Vec<Finding> =
-        listeners.filter_map(|listen| listen.tls.as_ref()).flat_map(certificate).collect();
+        listeners.filter_map(|(listen, section)| Some(certificate(listen.tls.as_ref()?, section))).collect();
     let on_this_machine = matches!(server.external.host.as_deref(), Some("127.0.0.1" | "::1" | "localhost"));
     if server.external.tls.is_none() && !on_this_machine {
         let text = "clients are served without TLS: put a proxy with TLS in front, or set http_server.tls";
@@ -155,22 +156,12 @@ fn certificates(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn certificate(tls: &Tls) -> Vec<Finding> {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let chain =
-        tls.certificate.read().map(|pem| CertificateDer::pem_slice_iter(&pem).filter(Result::is_ok).count());
-    let chain = match chain {
-        Ok(0) => Finding::Error("http_server.tls.cert_pem holds no certificate".into()),
-        Ok(count) => Finding::Good(format!("the certificate chain has {count}")),
-        Err(error) => Finding::Error(format!("http_server.tls.cert_pem cannot be read: {error}")),
-    };
-    let key = match tls.key.read().map(|pem| PrivateKeyDer::from_pem_slice(&pem).is_ok()) {
-        Ok(true) => Finding::Good("the certificate's private key is there".into()),
-        Ok(false) => Finding::Error("http_server.tls.key_pem holds no private key".into()),
-        Err(error) => Finding::Error(format!("http_server.tls.key_pem cannot be read: {error}")),
-    };
-    vec![chain, key]
+/// Reads what the server would read, as it would.
+fn certificate(tls: &Tls, section: &str) -> Finding {
+    match certificates::load(tls) {
+        Ok(_) => Finding::Good(format!("{section}: the certificate and its private key can be used")),
+        Err(problem) => Finding::Error(format!("{section}: {problem}")),
+    }
 }
 
 /// Connects as the server would.
@@ -230,6 +221,8 @@ fn origins(config: &Config) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
+    use crate::config::model::PemSource;
 
     #[test]
     fn a_limit_of_files_is_judged_by_the_connections_that_were_asked_for() {
@@ -238,6 +231,30 @@ mod tests {
         assert!(matches!(file_limit(Some((1024, 4096)), Some(2000)), Finding::Good(_)));
         assert!(matches!(file_limit(Some((1024, 4096)), Some(4096)), Finding::Error(_)));
         assert!(matches!(file_limit(None, None), Finding::Warning(_)));
+    }
+
+    #[test]
+    fn bad_c2_a_certificate_that_the_server_could_not_use_is_found() {
+        let [ours, other] =
+            [(); 2].map(|()| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
+        let (pem, key) = (ours.cert.pem(), ours.signing_key.serialize_pem());
+        for (certificate_text, key_text, expected) in [
+            (pem.clone(), key.clone(), None),
+            (pem.clone(), other.signing_key.serialize_pem(), Some("do not belong together")),
+            (String::new(), key.clone(), Some("certificate cannot be read")),
+            (pem, "-----BEGIN".into(), Some("private key cannot be read")),
+        ] {
+            let text = |text: String| PemSource::Text(Secret::new(text));
+            let tls =
+                Tls { certificate: text(certificate_text), key: text(key_text), client_authorities: None };
+            match (certificate(&tls, "http_server.tls"), expected) {
+                (Finding::Good(_), None) => {}
+                (Finding::Error(told), Some(expected)) => {
+                    assert!(told.contains("http_server.tls") && told.contains(expected), "{told}");
+                }
+                (Finding::Good(told) | Finding::Warning(told) | Finding::Error(told), _) => panic!("{told}"),
+            }
+        }
     }
 
     #[test]

@@ -141,7 +141,8 @@ fn stamps(source: &Tls) -> Vec<Option<Stamp>> {
     files.into_iter().flatten().map(stamp).collect()
 }
 
-fn load(tls: &Tls) -> Result<Arc<rustls::ServerConfig>, String> {
+/// What the files hold, if it can be used; else what is wrong with them.
+pub(crate) fn load(tls: &Tls) -> Result<Arc<rustls::ServerConfig>, String> {
     let certificate = tls.certificate.read().map_err(|error| format!("cert_pem cannot be read: {error}"))?;
     let key = tls.key.read().map_err(|error| format!("key_pem cannot be read: {error}"))?;
     let authorities = tls.client_authorities.as_ref().map(|source| source.read()).transpose();

@@ -23,7 +23,10 @@ pub enum TlsError {
     /// The authorities for client certificates are none.
     #[error("certificates of client authorities cannot be read: {0}")]
     Authorities(String),
-    /// They are no pair, or of a kind that is not supported.
+    /// They are no pair.
+    #[error("certificate and private key do not belong together")]
+    Mismatch,
+    /// They are of a kind that is not supported.
     #[error("certificate and key cannot be used")]
     Pair(#[source] rustls::Error),
     /// The system gives no randomness for the keys of session tickets.
@@ -94,7 +97,10 @@ fn config(
         }
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::Mismatch,
+        other => TlsError::Pair(other),
+    })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Clients keep their own tickets, so resumption takes no memory here however many come back at once. The keys are
     // this configuration's own: nobody resumes past a change of certificates or of who may connect.
