@@ -20,7 +20,7 @@ use crate::frame::{Broadcast, Event};
 use crate::inbox::{Inbox, Item};
 use crate::metrics::Metrics;
 use crate::time::{Millis, millis};
-use crate::watch::{Heard, Read, Watch};
+use crate::watch::{Heard, Passed, Read, Watch};
 
 const SHARDS: usize = 64;
 /// How long an unused channel stays subscribed at the engine.
@@ -39,6 +39,8 @@ struct Channel {
     unused_since: Option<Millis>,
     /// Kept while somebody follows the channel by position.
     watch: Option<Box<Watch>>,
+    /// Kept until somebody does.
+    passed: Option<Box<Passed>>,
 }
 
 type Shard = HashMap<ChannelName, Channel, foldhash::fast::RandomState>;
@@ -106,6 +108,7 @@ impl Hub {
             leaving: false,
             unused_since: None,
             watch: None,
+            passed: None,
         });
         let failed = matches!(known.settled.peek(), Some(Err(_)));
         if known.leaving || failed {
@@ -136,6 +139,7 @@ impl Hub {
             known.unused_since = Some(now);
             // What is published while nobody listens is nobody's loss.
             known.watch = None;
+            known.passed = None;
         }
     }
 
@@ -231,7 +235,12 @@ impl Hub {
         let broadcast = Arc::new(broadcast);
         let heard = match known.watch.as_deref_mut() {
             Some(watch) => watch.hear(broadcast, self.now()),
-            None => Heard::Pass(broadcast),
+            None => {
+                if broadcast.offset() > 0 {
+                    known.passed.get_or_insert_default().note(&broadcast);
+                }
+                Heard::Pass(broadcast)
+            }
         };
         match heard {
             Heard::Pass(broadcast) => self.hand_out(&known.workers, &broadcast),
@@ -266,7 +275,9 @@ impl Hub {
             && known.watch.is_none()
             && !position.epoch.is_empty()
         {
-            known.watch = Some(Box::new(Watch::new(position.clone(), meta_ttl, self.now())));
+            let passed = known.passed.take();
+            let watch = Watch::new(position.clone(), passed.as_deref(), meta_ttl, self.now());
+            known.watch = Some(Box::new(watch));
         }
     }
 

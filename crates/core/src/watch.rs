@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_engine::{EngineError, History};
-use tidewire_protocol::{ChannelName, Publication, StreamPosition};
+use tidewire_protocol::{ChannelName, Epoch, Publication, StreamPosition};
 
 use crate::frame::{Broadcast, Event};
 use crate::recovery;
@@ -83,12 +83,50 @@ pub(crate) struct Repaired {
     pub(crate) again: bool,
 }
 
+/// What a channel was announced and handed out before anybody followed it by position: the newest part without a hole.
+///
+/// Who joins has a position from a read, and may be behind this: the rest waits in its worker's inbox.
+#[derive(Debug, Default)]
+pub(crate) struct Passed {
+    epoch: Epoch,
+    first: u64,
+    last: u64,
+}
+
+// === impl Passed ===
+
+impl Passed {
+    /// An event is handed out.
+    pub(crate) fn note(&mut self, broadcast: &Broadcast) {
+        let offset = broadcast.offset();
+        let same = broadcast.epoch == self.epoch;
+        if same && offset == self.last + 1 {
+            self.last = offset;
+        } else if offset > 0 && !(same && (self.first..=self.last).contains(&offset)) {
+            *self = Self { epoch: broadcast.epoch.clone(), first: offset, last: offset };
+        }
+    }
+
+    /// The last offset that somebody at this position has, or is on the way to getting; 0 if nothing here tells.
+    fn leads_on_from(&self, position: &StreamPosition) -> u64 {
+        let joins = self.epoch == position.epoch && self.first <= position.offset + 1;
+        if joins { self.last } else { 0 }
+    }
+}
+
 // === impl Watch ===
 
 impl Watch {
-    /// The first follower has joined at a position.
-    pub(crate) fn new(known: StreamPosition, meta_ttl: Duration, now: Millis) -> Self {
-        Self { known, announced: 0, confirmed_at: now, meta_ttl, repair: None, reads: 0 }
+    /// The first follower has joined at a position, behind what has `passed` perhaps.
+    pub(crate) fn new(
+        position: StreamPosition,
+        passed: Option<&Passed>,
+        meta_ttl: Duration,
+        now: Millis,
+    ) -> Self {
+        let announced = passed.map_or(0, |passed| passed.leads_on_from(&position));
+        let known = StreamPosition { offset: position.offset.max(announced), ..position };
+        Self { known, announced, confirmed_at: now, meta_ttl, repair: None, reads: 0 }
     }
 
     /// Takes an event of the channel.

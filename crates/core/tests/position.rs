@@ -126,6 +126,25 @@ fn inv_d1_what_gathers_while_subscribing_is_merged_however_late_it_is() {
     assert_eq!(pushes(&mut world, key), [json!(2)]);
 }
 
+/// It was announced after the read and waits in the worker's inbox when the subscriber goes live: nothing is missing.
+#[test]
+fn inv_d1_what_waits_in_the_inbox_while_subscribing_is_not_read_and_told_again() {
+    let mut world = setup(Duration::ZERO).build();
+    let joined = json!({"id": 2, "subscribe": {"channel": "h:a"}}).to_string();
+    let key = world.connected();
+    let now = world.now();
+    world.worker.message(key, Bytes::from(joined), now);
+    let joining = world.worker.next_task().unwrap();
+    let done = now_or_never(joining.future);
+    now_or_never(world.node.publish("h:a", Bytes::from_static(b"1"), PublishOptions::default())).unwrap();
+    let now = world.now();
+    world.worker.complete(done, now);
+    world.run();
+    world.publish("h:a", "2");
+    assert_eq!(pushes(&mut world, key), [json!(1), json!(2)]);
+    assert_eq!(world.node.metrics().repaired.total(), 0, "nothing was missing");
+}
+
 // === the periodic check ===
 
 #[test]

@@ -30,7 +30,7 @@ fn nothing(top: u64, epoch: &str) -> Result<History, EngineError> {
 }
 
 fn watch_at(offset: u64) -> Watch {
-    Watch::new(position(offset, "e"), Duration::from_secs(1), 0)
+    Watch::new(position(offset, "e"), None, Duration::from_secs(1), 0)
 }
 
 fn offsets(broadcasts: &[Arc<Broadcast>]) -> Vec<u64> {
@@ -57,6 +57,30 @@ fn what_was_under_way_when_the_first_follower_joined_passes_once() {
     assert!(matches!(watch.hear(announcement(4, "e"), 0), Heard::Pass(_)));
     assert!(matches!(watch.hear(announcement(5, "e"), 0), Heard::Pass(_)));
     assert!(matches!(watch.hear(announcement(5, "e"), 0), Heard::Taken));
+}
+
+/// A follower's position comes from a read, and what was announced after that may be in its worker's inbox by now.
+#[test]
+fn inv_d4_what_has_passed_since_the_first_followers_read_is_no_hole() {
+    let follow = |passed: &[(u64, &str)], at: u64| {
+        let mut before = Passed::default();
+        passed.iter().for_each(|(offset, epoch)| before.note(&announcement(*offset, epoch)));
+        Watch::new(position(at, "e"), Some(&before), Duration::from_secs(1), 0)
+    };
+    let passes =
+        |mut watch: Watch, offset| matches!(watch.hear(announcement(offset, "e"), 0), Heard::Pass(_));
+    let is_hole =
+        |mut watch: Watch, offset| matches!(watch.hear(announcement(offset, "e"), 0), Heard::Gap(_));
+    for passed in [&[(4, "e")][..], &[(1, "e"), (3, "e"), (4, "e")], &[(9, "d"), (4, "e"), (4, "e")]] {
+        assert!(passes(follow(passed, 3), 5), "{passed:?}");
+        assert!(is_hole(follow(passed, 3), 6), "{passed:?}");
+        assert!(!passes(follow(passed, 3), 4), "{passed:?} again");
+    }
+    // What was missing before, or is of another life, says nothing.
+    for passed in [&[(5, "e")][..], &[(4, "d")], &[(4, "e"), (6, "e")], &[]] {
+        assert!(is_hole(follow(passed, 3), 7), "{passed:?}");
+    }
+    assert!(passes(follow(&[(4, "e"), (5, "e")], 7), 8), "the read was later than all of it");
 }
 
 #[test]
@@ -209,7 +233,7 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let top = position(0, "0");
-        let watch = Watch::new(top.clone(), Duration::from_secs(1), 0);
+        let watch = Watch::new(top.clone(), None, Duration::from_secs(1), 0);
         Self { watch, follower: Some(top.clone()), top, kept_from: 1, wanted: false, under_way: None }
     }
 
