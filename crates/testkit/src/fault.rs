@@ -62,9 +62,45 @@ faults! {
     ClockJump = "clock-jump",
     /// The operator closes connections, ends or makes subscriptions.
     Operator = "operator",
+    /// A node gives a command up, and it is done afterwards.
+    CommandLate = "command-late",
+    /// A node's connection for announcements breaks.
+    EarLost = "ear-lost",
+    /// Nothing gets through between a node and its server.
+    NodeCut = "node-cut",
+    /// The server's process stands.
+    BrokerStands = "broker-stands",
+    /// A copy of the server takes over, and lacks what was done last.
+    Failover = "failover",
+    /// A message from node to node gets lost.
+    BusLoss = "bus-loss",
+    /// A node's process is killed; another one comes up later.
+    NodeKilled = "node-killed",
+    /// A node's process stands.
+    NodeStands = "node-stands",
+    /// A node is told to stop, and does.
+    NodeDrained = "node-drained",
 }
 
 impl Fault {
+    /// Those that only happen where several nodes share a broker.
+    const OF_SEVERAL: [Self; 9] = [
+        Self::CommandLate,
+        Self::EarLost,
+        Self::NodeCut,
+        Self::BrokerStands,
+        Self::Failover,
+        Self::BusLoss,
+        Self::NodeKilled,
+        Self::NodeStands,
+        Self::NodeDrained,
+    ];
+
+    /// Whether it happens only where several nodes share a broker.
+    pub fn needs_several(self) -> bool {
+        Self::OF_SEVERAL.contains(&self)
+    }
+
     /// Those after which a subscriber may have to be told that something is missing.
     const LOSING: [Self; 3] = [Self::AnnouncementDrop, Self::AnnouncementOutage, Self::StreamLost];
 }
@@ -111,10 +147,10 @@ impl FaultRates {
 
     /// The swarm rule: each world has about half of the kinds, each at a rate of its own, so that quiet but odd mixtures
     /// occur too.
-    pub fn drawn(draw: &mut Draw) -> Self {
+    pub fn drawn(draw: &mut Draw, several: bool) -> Self {
         let mut chances = BTreeMap::new();
         let share = *draw.pick(&[0.0, 0.25, 0.5, 0.5, 0.8]);
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().filter(|fault| several || !fault.needs_several()) {
             let rate = *draw.pick(&[0.005, 0.02, 0.05, 0.15, 0.4]);
             if draw.chance(share) {
                 chances.insert(*fault, rate);
@@ -125,6 +161,11 @@ impl FaultRates {
             chances.retain(|fault, _| !Fault::LOSING.contains(fault));
         }
         Self { chances }
+    }
+
+    /// Whether nothing can go wrong.
+    pub(crate) fn is_none(&self) -> bool {
+        self.chances.values().all(|chance| *chance <= 0.0)
     }
 
     /// Whether something can get lost between engine and subscribers.

@@ -40,8 +40,11 @@ impl fmt::Display for Outcome {
             writeln!(f, "  violation: {violation}")?;
         }
         let seed = self.plan.seed;
-        if self.plan.to_string() == Plan::drawn(seed).to_string() {
-            writeln!(f, "  replay: cargo run -p tidewire-testkit --bin tidewire-sim -- --seed {seed} --trace")
+        let nodes = self.plan.several.as_ref().map_or(1, |several| several.nodes);
+        let drawn = if nodes > 1 { Plan::of_nodes(seed, nodes) } else { Plan::drawn(seed) };
+        if self.plan.to_string() == drawn.to_string() {
+            let tool = "cargo run -p tidewire-testkit --bin tidewire-sim --";
+            writeln!(f, "  replay: {tool} --nodes {nodes} --seed {seed} --trace")
         } else {
             writeln!(f, "  replay: run this test's own plan of seed {seed} with Tracing::Print")
         }

@@ -33,12 +33,46 @@ pub struct ChannelPlan {
     pub options: ChannelOptions,
 }
 
+/// What there is besides, where several nodes share a broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Several {
+    /// Nodes at the beginning, and again after each one that ends.
+    pub nodes: usize,
+    /// A command is given up after this.
+    pub io_timeout: Duration,
+    /// After this without a sign of it a node counts as dead.
+    pub node_lease: Duration,
+    /// The longest way between a node and the broker, in milliseconds; 0: nothing takes any time.
+    pub latency_ms: u64,
+}
+
+impl Default for Several {
+    /// One node, right beside its broker.
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { nodes: 1, io_timeout: seconds(4), node_lease: seconds(10), latency_ms: 0 }
+    }
+}
+
+impl Several {
+    fn drawn(nodes: usize, draw: &mut Draw) -> Self {
+        Self {
+            nodes,
+            io_timeout: Duration::from_millis(*draw.pick(&[1_000, 2_000, 4_000])),
+            node_lease: Duration::from_secs(draw.between(3, 10)),
+            latency_ms: *draw.pick(&[1, 2, 20]),
+        }
+    }
+}
+
 /// A world before it begins.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// What it was drawn from.
     pub seed: u64,
-    /// Threads of the node.
+    /// Nodes on one broker; `None`: one node with an engine of its own.
+    pub several: Option<Several>,
+    /// Threads of each node.
     pub workers: usize,
     /// Clients.
     pub clients: usize,
@@ -70,17 +104,36 @@ impl Plan {
     /// The world of a seed.
     pub fn drawn(seed: u64) -> Self {
         let root = Draw::new(seed);
-        let rates = FaultRates::drawn(&mut root.fork("faults"));
+        let rates = FaultRates::drawn(&mut root.fork("faults"), false);
         Self::with_rates(seed, rates)
+    }
+
+    /// The world of a seed with several nodes.
+    pub fn of_nodes(seed: u64, nodes: usize) -> Self {
+        let rates = FaultRates::drawn(&mut Draw::new(seed).fork("faults"), true);
+        Self::of_nodes_with(seed, nodes, rates)
+    }
+
+    /// The world of a seed with several nodes and other faults.
+    pub fn of_nodes_with(seed: u64, nodes: usize, rates: FaultRates) -> Self {
+        let mut draw = Draw::new(seed).fork("several");
+        let mut plan = Self::of_kind(seed, rates, true);
+        plan.several = Some(Several::drawn(nodes, &mut draw));
+        plan.workers = draw.between(1, 2) as usize;
+        plan
     }
 
     /// The world of a seed with other faults.
     pub fn with_rates(seed: u64, rates: FaultRates) -> Self {
+        Self::of_kind(seed, rates, false)
+    }
+
+    fn of_kind(seed: u64, rates: FaultRates, several: bool) -> Self {
         let mut draw = Draw::new(seed).fork("plan");
         let lossy = [Fault::AnnouncementDrop, Fault::AnnouncementOutage, Fault::AnnouncementDouble];
         let lossy = lossy.iter().any(|fault| rates.has(*fault));
         // What gets lost on the way may still be told, each time: then positions need no check either.
-        let lossless = draw.chance(if lossy { 0.3 } else { 0.9 });
+        let lossless = draw.chance(if lossy { 0.3 } else { 0.9 }) && !several;
         let count = draw.between(1, 4);
         let channels: Vec<ChannelPlan> = (0..count).map(|n| channel(n, lossless, &mut draw)).collect();
         let filler = *draw.pick(&[0, 0, 40, 300]);
@@ -88,6 +141,7 @@ impl Plan {
         client.queue_max_size = client.queue_max_size.max(burst(&channels, filler));
         Self {
             seed,
+            several: None,
             workers: draw.between(1, 3) as usize,
             clients: *draw.pick(&[1, 2, 3, 4, 6]),
             channels,
@@ -123,7 +177,16 @@ impl Plan {
     pub(crate) fn loses_nothing(&self, channel: &ChannelPlan) -> bool {
         // A stream that is quiet for longer than its place is kept begins anew.
         let lasts = |history: HistoryRetention| history.meta_ttl >= Duration::from_secs(600);
-        self.lossless && !self.rates.lose() && channel.options.history.is_none_or(lasts)
+        let reliable = match self.several {
+            Some(_) => self.rates.is_none(),
+            None => self.lossless && !self.rates.lose(),
+        };
+        reliable && channel.options.history.is_none_or(lasts)
+    }
+
+    /// Whether a publication may come twice to somebody who follows without a position.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.rates.has(Fault::AnnouncementDouble) || self.rates.has(Fault::Failover)
     }
 
     /// The longest time after the last fault until everything must have been found and repaired: a dead socket noticed
@@ -133,7 +196,11 @@ impl Plan {
         let client = &self.client;
         let noticed = client.ping_interval + client.pong_timeout + Duration::from_secs(20);
         let checked = client.channel_position_check_delay + Duration::from_secs(15);
-        noticed + checked + client.presence_ttl + Duration::from_secs(5)
+        // Until the last node has found the primary, has heard of the others, and counts as dead if it is.
+        let several = self.several.as_ref().map_or(Duration::ZERO, |several| {
+            several.node_lease + several.io_timeout * 2 + Duration::from_secs(15)
+        });
+        noticed + checked + client.presence_ttl + several + Duration::from_secs(5)
     }
 }
 
@@ -216,9 +283,13 @@ impl fmt::Display for Plan {
             .collect();
         write!(
             f,
-            "seed {}: {} workers, {} clients, channels {}, concurrency {}, recovery limit {}, queue {}, window {}, {}; \
+            "seed {}: {}{} workers, {} clients, channels {}, concurrency {}, recovery limit {}, queue {}, window {}, {}; \
              trouble for {:?}{}; faults: {}",
             self.seed,
+            self.several.as_ref().map_or_else(String::new, |several| format!(
+                "{} nodes (patience {:?}, lease {:?}, latency {} ms), each of ",
+                several.nodes, several.io_timeout, several.node_lease, several.latency_ms
+            )),
             self.workers,
             self.clients,
             kinds.join(" "),

@@ -1,4 +1,4 @@
-//! Worlds under seeded faults: what must hold holds, a seed means the same every time, and deliberate bugs are noticed.
+//! Worlds of one node under seeded faults: what must hold holds, a seed means the same every time, and deliberate bugs are noticed.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ fn inv_d1_inv_d2_inv_d3_simulated_seeds_hold() {
     }
     println!("{summary}");
     // What never happens is not tested.
-    for fault in Fault::ALL {
+    for fault in Fault::ALL.iter().filter(|fault| !fault.needs_several()) {
         assert!(summary.faults.of(*fault) > 0, "{} never happened", fault.name());
     }
     assert!(summary.deliveries > 0 && summary.recoveries > 0 && summary.resets > 0, "{summary}");

@@ -13,7 +13,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// Failures told in full.
 const TOLD_MAX: u64 = 10;
 
-/// Simulates a node and its clients under seeded faults and judges what happened.
+/// Simulates nodes and their clients under seeded faults and judges what happened.
 #[derive(Debug, Parser)]
 #[command(name = "tidewire-sim", version)]
 struct Arguments {
@@ -26,6 +26,9 @@ struct Arguments {
     /// Run this seed only
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
+    /// How many nodes share a broker; 1: one node with an engine of its own
+    #[arg(long, default_value_t = 1)]
+    nodes: usize,
     /// Print everything that happens
     #[arg(long)]
     trace: bool,
@@ -38,16 +41,17 @@ fn main() -> ExitCode {
         None => (arguments.from, arguments.seeds),
     };
     let tracing = if arguments.trace { Tracing::Print } else { Tracing::Hash };
-    let summary = run_seeds(first, count, tracing);
+    let summary = run_seeds(first, count, arguments.nodes, tracing);
     print!("{summary}");
     if summary.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn run_seeds(first: u64, count: u64, tracing: Tracing) -> Summary {
+fn run_seeds(first: u64, count: u64, nodes: usize, tracing: Tracing) -> Summary {
     let mut summary = Summary::default();
     let mut told_at = Instant::now();
     for seed in first..first.saturating_add(count) {
-        let outcome = run(&Plan::drawn(seed), tracing);
+        let plan = if nodes > 1 { Plan::of_nodes(seed, nodes) } else { Plan::drawn(seed) };
+        let outcome = run(&plan, tracing);
         summary.add(&outcome);
         if !outcome.is_clean() && summary.failed <= TOLD_MAX {
             eprintln!("{outcome}");

@@ -10,7 +10,6 @@ use tidewire_protocol::{
 
 use crate::draw::Draw;
 use crate::env::Env;
-use crate::fault::Fault;
 use crate::plan::{ChannelKind, ChannelPlan, Plan};
 use crate::record::{delivery, position};
 
@@ -65,13 +64,15 @@ pub(crate) struct Subscription {
     begins_with_first: bool,
     /// Nothing can get lost, so it must not be told that something was.
     pub(crate) loses_nothing: bool,
+    /// The next connection may be to another node, which may not have come as far.
+    wanders: bool,
 }
 
 impl Subscription {
     pub(crate) fn drawn(channel: &ChannelPlan, plan: &Plan, draw: &mut Draw) -> Self {
         let kept = channel.options.history.is_some();
         // Without positions nobody can tell that an announcement came twice.
-        let careless = !plan.rates.has(Fault::AnnouncementDouble);
+        let careless = !plan.may_repeat();
         let wish = match draw.below(10) {
             0 if careless => Wish::Nothing,
             0 | 1 => Wish::Positioned,
@@ -98,6 +99,7 @@ impl Subscription {
             judged: None,
             begins_with_first: false,
             loses_nothing: plan.loses_nothing(channel),
+            wanders: plan.several.is_some(),
         }
     }
 
@@ -323,6 +325,9 @@ impl Subscription {
         self.retry_at = Duration::ZERO;
         let code = u32::from(code);
         self.note_end(env, Event::Disconnected { code });
+        if self.wanders && !self.positioned() {
+            self.judged = None;
+        }
     }
 
     /// Gives up the position; the next subscribe begins from nothing.

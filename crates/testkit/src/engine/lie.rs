@@ -1,4 +1,4 @@
-//! Deliberate bugs of the engine, outside its contract: each must be noticed by the checks of a world.
+//! Deliberate bugs, outside the contract of an engine: each must be noticed by the checks of a world.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,21 +32,22 @@ pub enum Lie {
     KeepsPresence,
     /// A call is never answered, though nothing else is wrong.
     NeverAnswers,
-}
-
-impl Lie {
-    /// Every one of them.
-    pub const ALL: &'static [Self] = &[
-        Self::DropsSilently,
-        Self::HidesNewest,
-        Self::KeepsEpoch,
-        Self::Reorders,
-        Self::LeavesHoles,
-        Self::Alters,
-        Self::Repeats,
-        Self::KeepsPresence,
-        Self::NeverAnswers,
-    ];
+    /// A copy that takes over passes for the server it succeeds, so that no epoch changes.
+    KeepsReplicationId,
+    /// An idempotency key is not looked at.
+    ForgetsKeys,
+    /// Announcements that got lost are not told, and positions not checked.
+    LosesUntold,
+    /// What nodes have missed is not read.
+    NeverRepairs,
+    /// Presence of dead nodes does not run out.
+    DeadStayPresent,
+    /// Now and then a publication is announced and not kept.
+    AnnouncesOnly,
+    /// History is read from a copy that gets nothing new.
+    ReadsStale,
+    /// No message from node to node arrives.
+    DropsMessages,
 }
 
 /// Tells the lie of a world, if it has one.

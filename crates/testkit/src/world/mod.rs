@@ -1,11 +1,16 @@
-//! What happens when: one node, its workers and its clients, event by event.
+//! What happens when: nodes, their workers and their clients, event by event.
 //!
-//! `sockets`: what a reactor does for the workers, and the links. `trouble`: faults that come by themselves, the backend
-//! and the operator. `verdict`: what must hold at the end.
+//! `hosts`: the nodes, and what happens to their processes. `backend`: the engine, or the broker they share. `sockets`:
+//! what a reactor does for the workers, and the links. `publishing`: the backend's publications. `trouble`: faults that
+//! come by themselves, and the operator. `hooks`: the application. `verdict`: what must hold at the end.
 //!
 //! A world has three parts: trouble, in which faults happen; calm, in which none do, publishing goes on for a while and
 //! everything must converge; and the end, when all clients leave and nothing may be left.
 
+mod backend;
+mod hooks;
+mod hosts;
+mod publishing;
 mod sockets;
 mod trouble;
 mod verdict;
@@ -13,17 +18,17 @@ mod verdict;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tidewire_core::hooks::{ConnectGrant, Hooks, NoTokens, Refusal, SubscribeGrant};
-use tidewire_core::{Completion, Node, Now, Parts, Worker};
+use tidewire_core::Completion;
 use tidewire_engine::{BoxFuture, ManualClock};
-use tidewire_protocol::{ChannelName, ErrorCode};
+use tidewire_protocol::ChannelName;
 
+use self::backend::Backend;
+use self::hosts::{Host, Thread};
+use self::publishing::Lane;
 use crate::client::Client;
 use crate::draw::Draw;
-use crate::engine::{Manners, SimEngine};
 use crate::env::{Due, Env};
-use crate::executor::Executor;
+use crate::executor::{Executor, Owner};
 use crate::fault::Fault;
 use crate::link::Link;
 use crate::outcome::Outcome;
@@ -35,6 +40,9 @@ const CALM_PUBLISHING: Duration = Duration::from_secs(5);
 
 /// A call that had no fault may take this long after the last fault, since it may wait for one that had.
 const STRICT_AFTER: Duration = Duration::from_secs(30);
+
+/// A node is asked who is where this long before judgement.
+const SURVEY_BEFORE: Duration = Duration::from_secs(3);
 
 /// How many events may happen at one moment before the world counts as hung.
 const EVENTS_PER_MOMENT_MAX: u32 = 200_000;
@@ -70,6 +78,12 @@ pub(crate) enum Event {
     Publish { lane: usize },
     /// A fault that comes by itself.
     Trouble { fault: Fault },
+    /// One more node comes up.
+    Start,
+    /// A node's process ends.
+    Stop { host: usize },
+    /// A node's process goes on.
+    GoOn { host: usize },
     /// A second has passed.
     Second,
 }
@@ -78,37 +92,31 @@ pub(crate) enum Event {
 enum Done {
     Task(usize, Completion),
     Published { lane: usize, ok: bool },
-    Ticked,
+    Ticked { host: usize },
+    Prolonged { host: usize },
+    Surveyed(Option<Vec<(ChannelName, u32)>>),
     Nothing,
-}
-
-/// One publisher of the backend: one publication after the other.
-struct Lane {
-    publisher: u32,
-    sequence: u64,
 }
 
 struct World {
     plan: Plan,
     env: Arc<Env>,
     draw: Draw,
-    engine: Arc<SimEngine>,
-    node: Arc<Node>,
-    workers: Vec<Worker>,
-    /// When each worker has something to do by itself.
-    deadlines: Vec<Option<Duration>>,
-    stalled_until: Vec<Duration>,
+    backend: Backend,
+    /// Every node there ever was.
+    hosts: Vec<Host>,
+    /// The workers of all of them.
+    threads: Vec<Thread>,
     executor: Executor<Done>,
     clients: Vec<Client>,
     /// The link each client uses.
     lines: Vec<Option<usize>>,
     reads_from: Vec<Duration>,
     links: Vec<Link>,
-    /// The link behind each key of each worker.
-    by_key: Vec<Vec<Option<usize>>>,
     lanes: Vec<Lane>,
     publishing: bool,
-    ticking: bool,
+    /// Channels and their subscribers as a node tells them.
+    surveyed: Option<Vec<(ChannelName, u32)>>,
 }
 
 /// Plays a plan to its end.
@@ -120,6 +128,8 @@ pub fn run(plan: &Plan, tracing: Tracing) -> Outcome {
     world.play_until(plan.trouble + CALM_PUBLISHING);
     world.publish_last();
     let settled = plan.trouble + STRICT_AFTER.max(CALM_PUBLISHING) + plan.convergence();
+    world.play_until(settled - SURVEY_BEFORE);
+    world.survey();
     world.play_until(settled);
     let report = world.judge();
     world.leave();
@@ -137,54 +147,30 @@ pub fn run(plan: &Plan, tracing: Tracing) -> Outcome {
     }
 }
 
-// === impl World: its beginning and its loop ===
+// === impl World: its beginning ===
 
 impl World {
     fn new(plan: Plan, tracing: Tracing) -> Self {
         let draw = Draw::new(plan.seed).fork("world");
         let clock = Arc::new(ManualClock::new());
         clock.set_unix_ms(1_700_000_000_000);
-        let env = Env::new(Arc::clone(&clock), Trace::new(tracing));
-        let manners = Manners { rates: plan.rates.clone(), lossless: plan.lossless, lie: plan.lie };
-        let engine = SimEngine::new(Arc::clone(&env), &draw, manners);
+        let env = Env::new(clock, Trace::new(tracing));
         let clients: Vec<Client> =
             (0..plan.clients).map(|number| Client::new(Arc::clone(&env), number, &plan, &draw)).collect();
-        let node = Node::new(Parts {
-            id: uuid::Uuid::from_u128(u128::from(plan.seed)),
-            options: plan.options(),
-            engine: Arc::clone(&engine) as Arc<dyn tidewire_engine::Engine>,
-            hooks: hooks(&env, &plan, &clients, draw.fork("hooks")),
-            tokens: Arc::new(NoTokens),
-            clock,
-        });
-        let mut seeds = draw.fork("workers");
-        let workers: Vec<Worker> =
-            (0..plan.workers).map(|_| Worker::new(Arc::clone(&node), seeds.bytes32())).collect();
-        for (number, worker) in workers.iter().enumerate() {
-            let (env, jitter) = (Arc::clone(&env), Mutex::new(draw.fork("wake")));
-            let wake = move || {
-                let wait = Duration::from_micros(jitter.lock().below(300));
-                env.after(wait, Event::Advance { worker: number });
-            };
-            worker.inbox().set_waker(Box::new(wake));
-        }
         Self {
+            backend: Backend::new(&env, &draw, &plan),
             env,
             draw,
-            engine,
-            node,
-            deadlines: vec![None; workers.len()],
-            stalled_until: vec![Duration::ZERO; workers.len()],
-            by_key: vec![Vec::new(); workers.len()],
-            workers,
+            hosts: Vec::new(),
+            threads: Vec::new(),
             executor: Executor::new(),
             lines: vec![None; clients.len()],
             reads_from: vec![Duration::ZERO; clients.len()],
             clients,
             links: Vec::new(),
-            lanes: (1..=2).map(|publisher| Lane { publisher: publisher * 10_000, sequence: 0 }).collect(),
+            lanes: (1..=2).map(|publisher| Lane::of(publisher * 10_000)).collect(),
             publishing: true,
-            ticking: false,
+            surveyed: None,
             plan,
         }
     }
@@ -203,14 +189,16 @@ impl World {
             self.env.at(wait, Event::Publish { lane });
         }
         self.env.at(Duration::from_secs(1), Event::Second);
-        let node = Arc::clone(&self.node);
-        self.spawn(Box::pin(async move {
-            node.serve().await;
-            Done::Nothing
-        }));
+        for _ in 0..self.plan.several.as_ref().map_or(1, |several| several.nodes) {
+            self.start();
+        }
         self.begin_trouble();
     }
+}
 
+// === impl World: its loop ===
+
+impl World {
     /// Lets everything happen that happens before `end`.
     fn play_until(&mut self, end: Duration) {
         let mut at_once = 0u32;
@@ -239,70 +227,15 @@ impl World {
 
     fn next_at(&self) -> Option<Duration> {
         let timers = self
-            .deadlines
+            .threads
             .iter()
-            .zip(&self.stalled_until)
-            .filter_map(|(deadline, stalled)| deadline.map(|deadline| deadline.max(*stalled)));
+            .filter_map(|thread| thread.deadline.map(|deadline| deadline.max(thread.stalled_until)));
         timers.chain(self.env.next_at()).min()
     }
 
-    /// Turns every worker whose deadline has come and whose thread is not standing.
-    fn fire_timers(&mut self) {
-        let now = self.env.now();
-        for number in 0..self.workers.len() {
-            let due = self.deadlines[number].is_some_and(|deadline| deadline <= now);
-            if !due || self.stalled_until[number] > now {
-                continue;
-            }
-            let before = self.deadlines[number];
-            self.with_worker(number, |worker, now| worker.advance(now));
-            if self.deadlines[number] == before {
-                let text = format!("worker {number} does nothing at its deadline {before:?}");
-                self.env.record().violation(text);
-                self.deadlines[number] = Some(now + Duration::from_secs(1));
-            }
-        }
-    }
-
-    fn now(&self) -> Now {
-        self.node.now()
-    }
-
-    /// Lets a worker do something, then does for it what a reactor would.
-    fn with_worker<T>(&mut self, number: usize, act: impl FnOnce(&mut Worker, Now) -> T) -> T {
-        let now = self.now();
-        let done = act(&mut self.workers[number], now);
-        self.settle(number);
-        done
-    }
-
-    /// Runs the worker's tasks as far as they go at once, and serves the sockets that have news.
-    fn settle(&mut self, number: usize) {
-        loop {
-            if let Some(task) = self.workers[number].next_task() {
-                let future = task.future;
-                let job = async move { Done::Task(number, future.await) };
-                if let Some(Done::Task(_, completion)) = self.executor.begin(job) {
-                    let now = self.now();
-                    self.workers[number].complete(completion, now);
-                }
-            } else if let Some(key) = self.workers[number].next_ready() {
-                if let Some(link) = self.by_key[number].get(key.index()).copied().flatten() {
-                    self.serve(link);
-                }
-            } else if self.workers[number].is_behind() {
-                let now = self.now();
-                self.workers[number].advance(now);
-            } else {
-                break;
-            }
-        }
-        self.deadlines[number] = self.workers[number].deadline();
-    }
-
     /// Starts a future that is no worker's task.
-    fn spawn(&mut self, job: BoxFuture<'static, Done>) {
-        if let Some(done) = self.executor.begin(job) {
+    fn spawn(&mut self, owner: Owner, job: BoxFuture<'static, Done>) {
+        if let Some(done) = self.executor.begin(owner, job) {
             self.done(done);
         }
     }
@@ -316,9 +249,13 @@ impl World {
     fn done(&mut self, done: Done) {
         match done {
             // As on a runtime: the result comes back through the inbox, which wakes the worker.
-            Done::Task(worker, completion) => self.workers[worker].inbox().push_completion(completion),
+            Done::Task(thread, completion) => {
+                self.threads[thread].worker.inbox().push_completion(completion);
+            }
             Done::Published { lane, ok } => self.lane_done(lane, ok),
-            Done::Ticked => self.ticking = false,
+            Done::Ticked { host } => self.hosts[host].ticking = false,
+            Done::Prolonged { host } => self.hosts[host].prolonging = false,
+            Done::Surveyed(found) => self.surveyed = found,
             Done::Nothing => {}
         }
     }
@@ -342,6 +279,9 @@ impl World {
             Event::LookAfter { client } => self.look_after(client),
             Event::Publish { lane } => self.publish(lane),
             Event::Trouble { fault } => self.trouble(fault),
+            Event::Start => self.start(),
+            Event::Stop { host } => self.stop(host),
+            Event::GoOn { host } => self.go_on(host),
             Event::Second => self.second(),
         }
     }
@@ -356,54 +296,17 @@ impl World {
             Event::Advance { worker } => *worker,
             _ => return None,
         };
-        let until = self.stalled_until[worker];
-        (until > self.env.now()).then_some(until)
+        let thread = &self.threads[worker];
+        let stalled = thread.stalled_until > self.env.now() && self.hosts[thread.host].is_alive();
+        stalled.then_some(thread.stalled_until)
     }
 
-    fn advance(&mut self, number: usize) {
-        if self.env.is_troubled() && self.draw.chance(self.plan.rates.chance(Fault::WorkerStall) * 0.05) {
-            self.env.fault(Fault::WorkerStall);
-            let until = self.env.now() + self.draw.millis(1, 2_000);
-            self.env.note(format_args!("worker {number} stands until {until:?}"));
-            self.stalled_until[number] = until;
-            return self.env.at(until, Event::Advance { worker: number });
+    fn second(&mut self) {
+        self.env.after(Duration::from_secs(1), Event::Second);
+        self.backend.sweep();
+        self.check_writes();
+        for host in 0..self.hosts.len() {
+            self.tick(host);
         }
-        self.with_worker(number, |worker, now| worker.advance(now));
     }
-}
-
-/// The application's part: who a client is and what the server subscribes it to. Slow and failing if that is drawn.
-fn hooks(env: &Arc<Env>, plan: &Plan, clients: &[Client], draw: Draw) -> Hooks {
-    let server_side: Vec<(String, Vec<ChannelName>)> =
-        clients.iter().map(|client| (client.user(), client.server_side_channels())).collect();
-    let (env, chance) = (Arc::clone(env), plan.rates.chance(Fault::HookTrouble));
-    let draw = Mutex::new(draw);
-    let connect = move |event: tidewire_core::hooks::ConnectEvent| {
-        let user = String::from_utf8_lossy(&event.data).trim_matches('"').to_owned();
-        let subs = server_side.iter().find(|(name, _)| *name == user);
-        let subs = subs.map(|(_, channels)| channels.clone()).unwrap_or_default();
-        let grant = ConnectGrant {
-            user,
-            subs: subs.into_iter().map(|channel| (channel, SubscribeGrant::default())).collect(),
-            ..Default::default()
-        };
-        let mut draw = draw.lock();
-        let strikes = env.is_troubled() && draw.chance(chance);
-        let (wait, fails) = (draw.millis(1, 3_000), draw.chance(0.3));
-        if strikes {
-            env.fault(Fault::HookTrouble);
-        }
-        let env = Arc::clone(&env);
-        let answer = async move {
-            if strikes {
-                env.sleep(wait).await;
-                if fails {
-                    return Err(Refusal::from(ErrorCode::Internal));
-                }
-            }
-            Ok(Some(grant))
-        };
-        Box::pin(answer) as BoxFuture<'static, _>
-    };
-    Hooks { connect: Some(Arc::new(connect)), ..Default::default() }
 }

@@ -31,7 +31,7 @@ impl World {
             return;
         }
         let number = self.links.len();
-        let worker = self.draw.below(self.workers.len() as u64) as usize;
+        let worker = self.any_thread();
         let draw = self.draw.fork(&format!("link {number}"));
         let troubled = self.env.is_troubled();
         let mut link = Link::new(client, worker, &self.plan.rates, troubled, draw);
@@ -51,12 +51,16 @@ impl World {
 
     pub(super) fn accept(&mut self, number: usize) {
         let link = &self.links[number];
+        if !self.hosts[self.threads[link.worker].host].is_alive() {
+            let wait = link.latency();
+            return self.env.after(wait, Event::ClientEnd { link: number });
+        }
         let (worker, encoding) = (link.worker, self.clients[link.client].encoding);
         let opening =
             Opening { wire: Wire { encoding, framing: Framing::WebSocket }, request: Default::default() };
         let now = self.now();
-        let key = self.workers[worker].open(opening, now);
-        let keys = &mut self.by_key[worker];
+        let key = self.threads[worker].worker.open(opening, now);
+        let keys = &mut self.threads[worker].keys;
         if keys.len() <= key.index() {
             keys.resize(key.index() + 1, None);
         }
@@ -99,7 +103,7 @@ impl World {
         let Some(key) = link.key.take() else { return };
         let worker = link.worker;
         link.held.clear();
-        self.by_key[worker][key.index()] = None;
+        self.threads[worker].keys[key.index()] = None;
         let wait = link.latency();
         if !link.hole && link.client_open {
             let at = link.down.last_at().max(self.env.now() + wait);
@@ -117,7 +121,7 @@ impl World {
         self.write(number);
         let link = &self.links[number];
         let Some(key) = link.key else { return };
-        let worker = &mut self.workers[link.worker];
+        let worker = &mut self.threads[link.worker].worker;
         match worker.closing(key).cloned() {
             Some(closing) if closing.linger == Linger::DropNow => {
                 self.env.note(format_args!("link {number} dropped, {}", closing.disconnect.code));
@@ -138,7 +142,7 @@ impl World {
             None => {
                 let now = self.now();
                 let link = &self.links[number];
-                self.workers[link.worker].written(key, now);
+                self.threads[link.worker].worker.written(key, now);
                 self.read_on(number);
             }
         }
@@ -150,7 +154,7 @@ impl World {
             let now = self.now();
             let link = &mut self.links[number];
             let Some(key) = link.key else { return };
-            let worker = &mut self.workers[link.worker];
+            let worker = &mut self.threads[link.worker].worker;
             if !worker.wants_read(key) {
                 return;
             }
@@ -163,7 +167,7 @@ impl World {
         loop {
             let link = &mut self.links[number];
             let Some(key) = link.key else { return };
-            let outbox = self.workers[link.worker].outbox(key);
+            let outbox = self.threads[link.worker].worker.outbox(key);
             let room = self.plan.window.saturating_sub(link.unread);
             if outbox.is_empty() {
                 link.blocked_since = None;
@@ -243,7 +247,8 @@ impl World {
         let now = self.env.now();
         for number in 0..self.links.len() {
             let link = &self.links[number];
-            let stuck = link.blocked_since.is_some_and(|since| now >= since + WRITE_TIMEOUT);
+            let stuck = link.blocked_since.is_some_and(|since| now >= since + WRITE_TIMEOUT)
+                && self.threads[link.worker].stalled_until <= now;
             if let Some(key) = link.key.filter(|_| stuck) {
                 let worker = link.worker;
                 self.with_worker(worker, |worker, now| {

@@ -1,28 +1,38 @@
 //! What must hold once everything has come to rest, and once everyone has left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use futures_util::FutureExt;
 use tidewire_checker::Report;
 use tidewire_protocol::{ChannelName, StreamPosition};
 
-use super::World;
+use super::{Done, World};
 use crate::client::Phase;
 
 impl World {
+    /// Asks any node which channels have subscribers on all of them.
+    pub(super) fn survey(&mut self) {
+        let Some(host) = self.any_host() else { return };
+        let node = Arc::clone(&self.hosts[host].node);
+        let ask = async move { Done::Surveyed(node.channels("").await.ok()) };
+        self.spawn(host, Box::pin(ask));
+    }
+
     /// Everyone is there again, stands at the head, and presence says so.
     pub(super) fn judge(&mut self) -> Report {
         self.env.note(format_args!("judgement"));
         let mut complaints: Vec<String> =
             self.clients.iter().flat_map(crate::client::Client::complaints).collect();
         complaints.extend(self.judge_presence());
+        complaints.extend(self.judge_nodes());
+        complaints.extend(self.judge_survey());
         let heads: Vec<(ChannelName, StreamPosition)> = self
             .plan
             .channels
             .iter()
             .map(|channel| ChannelName::from(channel.name.as_str()))
             .filter_map(|channel| {
-                let head = self.engine.head(&channel);
+                let head = self.backend.head(&channel);
                 // A stream that has run out since the last publication has no head to stand at.
                 (head.offset > 0).then_some((channel, head))
             })
@@ -47,7 +57,7 @@ impl World {
                 .filter(|client| client.follows(&name))
                 .map(|client| client.id.as_str())
                 .collect();
-            let seen = self.engine.look_presence(&name);
+            let seen = self.backend.look_presence(&name);
             let present: BTreeSet<&str> = seen.iter().map(|info| info.client.as_str()).collect();
             if following != present {
                 complaints.push(format!(
@@ -60,41 +70,82 @@ impl World {
         complaints
     }
 
+    /// Every node knows who is there.
+    fn judge_nodes(&self) -> Vec<String> {
+        let alive = self.alive();
+        let ids: BTreeSet<String> =
+            alive.iter().map(|host| self.hosts[*host].node.id().to_string()).collect();
+        let mut complaints = Vec::new();
+        for host in alive {
+            let known: BTreeSet<String> =
+                self.hosts[host].node.nodes().into_iter().map(|info| info.uid).collect();
+            if known != ids {
+                complaints.push(format!("node {host} knows the nodes {known:?}, there are {ids:?}"));
+            }
+        }
+        complaints
+    }
+
+    /// What one node says of all is what the clients see.
+    fn judge_survey(&self) -> Vec<String> {
+        let mut expected = BTreeMap::new();
+        for channel in &self.plan.channels {
+            let name = ChannelName::from(channel.name.as_str());
+            let following = self.clients.iter().filter(|client| client.follows(&name)).count() as u32;
+            if following > 0 {
+                expected.insert(name, following);
+            }
+        }
+        let found = self.surveyed.clone().map(BTreeMap::from_iter);
+        if found.as_ref() == Some(&expected) {
+            return Vec::new();
+        }
+        vec![format!("channels are said to have {found:?} subscribers and have {expected:?}")]
+    }
+
     /// Nothing is left of anybody.
     pub(super) fn judge_emptiness(&mut self) {
         let mut complaints = Vec::new();
-        for (number, worker) in self.workers.iter().enumerate() {
-            if !worker.is_empty() {
-                complaints
-                    .push(format!("worker {number} is not empty: {} connections", worker.connections()));
+        for (number, thread) in self.threads.iter().enumerate() {
+            let connections = thread.worker.connections();
+            if self.hosts[thread.host].is_alive() && !thread.worker.is_empty() {
+                complaints.push(format!("worker {number} is not empty: {connections} connections"));
             }
         }
         if self.clients.iter().any(|client| client.phase != Phase::Left) {
             complaints.push("a client has not left".into());
         }
-        match self.node.channels("").now_or_never() {
-            Some(Ok(channels)) if channels.is_empty() => {}
-            other => complaints.push(format!("the hub still has {other:?}")),
+        let alive = self.alive();
+        for host in &alive {
+            complaints.extend(self.left_of(*host));
         }
-        let connections = self.node.info().clients;
-        if connections > 0 {
-            complaints.push(format!("the registry still has {connections} connections"));
-        }
-        if !self.engine.is_deserted() {
+        if !self.backend.is_deserted() {
             complaints.push("somebody is still present".into());
         }
-        let wanted = self.engine.wanted();
-        if !wanted.is_empty() {
-            complaints.push(format!("the node still wants announcements of {wanted:?}"));
+        // A node's own service goes on for as long as the node lives.
+        if self.executor.len() != alive.len() {
+            complaints.push(format!("{} futures are left of {} nodes", self.executor.len(), alive.len()));
         }
-        // The node's own service goes on for as long as the node lives.
-        if self.executor.len() != 1 {
-            complaints.push(format!("{} futures are left instead of one", self.executor.len()));
-        }
-        let panics = self.node.metrics().contained_panics.total();
-        if panics > 0 {
-            complaints.push(format!("{panics} panics were contained"));
+        for host in &self.hosts {
+            let panics = host.node.metrics().contained_panics.total();
+            if panics > 0 {
+                complaints.push(format!("{panics} panics were contained"));
+            }
         }
         self.env.record().violations.extend(complaints);
+    }
+
+    /// What a node still has of those who have left.
+    fn left_of(&self, host: usize) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let info = self.hosts[host].node.info();
+        if (info.clients, info.channels, info.subscriptions) != (0, 0, 0) {
+            complaints.push(format!("node {host} still has {info:?}"));
+        }
+        let wanted = self.backend.wanted(host);
+        if !wanted.is_empty() {
+            complaints.push(format!("node {host} still wants announcements of {wanted:?}"));
+        }
+        complaints
     }
 }

@@ -1,0 +1,249 @@
+//! What one server holds, and the steps that it takes as one: what the scripts of `engine-redis` do. Pure.
+//!
+//! A stream remembers which server wrote it last, by that server's replication id. A server that finds another id there
+//! has been promoted or restarted, so that something acknowledged may be gone, and begins a new epoch before it does
+//! anything else. What is still there stays, and offsets go on: so no offset is given out twice in one epoch.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_engine::{
+    History, HistoryFilter, HistoryRetention, NewPublication, PresenceStats, Published, Suppressed,
+};
+use tidewire_protocol::{ChannelName, ClientInfo, Epoch, Publication, StreamPosition};
+
+use super::Word;
+
+/// How long an idempotency key answers for its publish.
+const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(300);
+
+/// The data of one server. A clone is what a replica would have.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Store {
+    streams: BTreeMap<ChannelName, Stream>,
+    keys: BTreeMap<(ChannelName, String), (Duration, Option<StreamPosition>)>,
+    present: BTreeMap<ChannelName, BTreeMap<String, Entry>>,
+    /// Until when each node counts as alive.
+    leases: BTreeMap<u64, Duration>,
+}
+
+#[derive(Debug, Clone)]
+struct Stream {
+    epoch: Epoch,
+    top: u64,
+    /// The replication id of the server that wrote it last.
+    writer: u64,
+    version: (u64, String),
+    kept: VecDeque<Arc<Publication>>,
+    kept_until: Duration,
+    until: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    info: Arc<ClientInfo>,
+    until: Duration,
+    node: u64,
+}
+
+/// When and where a step is taken.
+#[derive(Debug, Clone)]
+pub(super) struct Moment {
+    pub(super) now: Duration,
+    pub(super) unix_ms: i64,
+    /// The server's replication id.
+    pub(super) server: u64,
+    /// Taken if a stream begins, or begins anew.
+    pub(super) fresh: Epoch,
+}
+
+// === impl Store: streams ===
+
+impl Store {
+    /// Publishes; what is announced is `None` if nothing was published.
+    pub(super) fn publish(
+        &mut self,
+        at: &Moment,
+        channel: &ChannelName,
+        new: NewPublication,
+    ) -> (Published, Option<Word>) {
+        self.expire(at.now);
+        let key = (channel.clone(), new.idempotency_key.clone());
+        if let Some((_, place)) = self.keys.get(&key) {
+            let suppressed = Some(Suppressed::Idempotency);
+            return (Published { position: place.clone(), suppressed }, None);
+        }
+        let mut publication = Publication {
+            data: new.data,
+            info: new.info,
+            tags: new.tags,
+            version: new.version,
+            time: at.unix_ms,
+            ..Default::default()
+        };
+        let (published, word) = match new.retention {
+            None => (Published::default(), Some(Word::Publication(Arc::new(publication), None, None))),
+            Some(retention) => {
+                let stream = self.open(at, channel);
+                let same_life = new.version_epoch.is_empty() || new.version_epoch == stream.version.1;
+                if new.version > 0 && new.version <= stream.version.0 && same_life {
+                    stream.prolong(at.now, retention.meta_ttl);
+                    let position = Some(stream.place());
+                    (Published { position, suppressed: Some(Suppressed::Version) }, None)
+                } else {
+                    if new.version > 0 {
+                        stream.version = (new.version, new.version_epoch);
+                    }
+                    let previous = stream.kept.back().filter(|_| new.delta).cloned();
+                    publication.offset = stream.top + 1;
+                    let publication = Arc::new(publication);
+                    stream.append(at.now, Arc::clone(&publication), retention);
+                    let epoch = Some(stream.epoch.clone());
+                    let published = Published { position: Some(stream.place()), suppressed: None };
+                    (published, Some(Word::Publication(publication, epoch, previous)))
+                }
+            }
+        };
+        if !key.1.is_empty() {
+            self.keys.insert(key, (at.now + IDEMPOTENCY_WINDOW, published.position.clone()));
+        }
+        (published, word)
+    }
+
+    pub(super) fn history(
+        &mut self,
+        at: &Moment,
+        channel: &ChannelName,
+        filter: &HistoryFilter,
+        meta_ttl: Duration,
+    ) -> History {
+        self.expire(at.now);
+        let stream = self.open(at, channel);
+        stream.prolong(at.now, meta_ttl);
+        let asked = |publication: &&Arc<Publication>| match (filter.since, filter.reverse) {
+            (None, _) => true,
+            (Some(since), false) => publication.offset > since,
+            (Some(since), true) => publication.offset < since,
+        };
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let found = stream.kept.iter().filter(asked).cloned();
+        let publications: Vec<_> = match filter.reverse {
+            false => found.take(limit).collect(),
+            true => found.rev().take(limit).collect(),
+        };
+        History { publications, top: stream.place() }
+    }
+
+    pub(super) fn remove_history(&mut self, channel: &ChannelName) {
+        if let Some(stream) = self.streams.get_mut(channel) {
+            stream.kept.clear();
+        }
+    }
+
+    /// The stream is gone without a word: somebody deleted its keys.
+    pub(super) fn lose_stream(&mut self, channel: &ChannelName) {
+        self.streams.remove(channel);
+    }
+
+    /// The stream as every step finds it.
+    fn open(&mut self, at: &Moment, channel: &ChannelName) -> &mut Stream {
+        let stream = self.streams.entry(channel.clone()).or_insert_with(|| Stream {
+            epoch: at.fresh.clone(),
+            top: 0,
+            writer: at.server,
+            version: (0, String::new()),
+            kept: VecDeque::new(),
+            kept_until: Duration::ZERO,
+            until: Duration::ZERO,
+        });
+        if stream.writer != at.server {
+            stream.writer = at.server;
+            stream.epoch = at.fresh.clone();
+        }
+        stream
+    }
+
+    /// What ends now is gone.
+    fn expire(&mut self, now: Duration) {
+        self.keys.retain(|_, (until, _)| *until > now);
+        self.streams.retain(|_, stream| {
+            if stream.kept_until <= now {
+                stream.kept.clear();
+            }
+            stream.until > now
+        });
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    fn place(&self) -> StreamPosition {
+        StreamPosition { offset: self.top, epoch: self.epoch.clone() }
+    }
+
+    fn append(&mut self, now: Duration, publication: Arc<Publication>, retention: HistoryRetention) {
+        self.top = publication.offset;
+        self.kept.push_back(publication);
+        while self.kept.len() > retention.size.max(1) {
+            self.kept.pop_front();
+        }
+        self.kept_until = now + retention.ttl;
+        self.prolong(now, retention.meta_ttl);
+    }
+
+    fn prolong(&mut self, now: Duration, meta_ttl: Duration) {
+        let kept_until = if self.kept.is_empty() { now } else { self.kept_until };
+        self.until = kept_until.max(now + meta_ttl);
+    }
+}
+
+// === impl Store: presence ===
+
+impl Store {
+    pub(super) fn enter(
+        &mut self,
+        now: Duration,
+        node: u64,
+        lease: Duration,
+        channel: &ChannelName,
+        info: Arc<ClientInfo>,
+        ttl: Duration,
+    ) {
+        let entry = Entry { info, until: now + ttl, node };
+        self.present.entry(channel.clone()).or_default().insert(entry.info.client.clone(), entry);
+        self.prolong(now, node, lease);
+    }
+
+    pub(super) fn leave(&mut self, channel: &ChannelName, client: &str) {
+        if let Some(entries) = self.present.get_mut(channel) {
+            entries.remove(client);
+        }
+    }
+
+    /// The node is alive for so long from now.
+    pub(super) fn prolong(&mut self, now: Duration, node: u64, lease: Duration) {
+        self.leases.insert(node, now + lease);
+    }
+
+    /// Whose entry lasts, of a node whose lease does. Ordered by client.
+    pub(super) fn present(&self, now: Duration, channel: &ChannelName) -> Vec<Arc<ClientInfo>> {
+        let lasts = |entry: &&Entry| {
+            entry.until > now && self.leases.get(&entry.node).is_some_and(|until| *until > now)
+        };
+        let entries = self.present.get(channel).into_iter().flat_map(BTreeMap::values);
+        entries.filter(lasts).map(|entry| Arc::clone(&entry.info)).collect()
+    }
+
+    pub(super) fn presence_stats(&self, now: Duration, channel: &ChannelName) -> PresenceStats {
+        let present = self.present(now, channel);
+        let users: BTreeSet<&str> = present.iter().map(|info| info.user.as_str()).collect();
+        PresenceStats { clients: present.len() as u32, users: users.len() as u32 }
+    }
+
+    /// Whether nobody is present anywhere.
+    pub(super) fn is_deserted(&self, now: Duration) -> bool {
+        self.present.keys().all(|channel| self.present(now, channel).is_empty())
+    }
+}
