@@ -152,6 +152,7 @@ impl Shared {
 
     /// Hands replies to those who wait. Returns `false` if one came that nobody waits for.
     fn answer(&self, values: &mut Vec<Value>) -> bool {
+        let (mut answered, mut cost_of_all, mut awaited) = (0, 0, true);
         let mut state = self.state.lock();
         for value in values.drain(..) {
             // Of no use to anybody here, and no reply.
@@ -159,7 +160,8 @@ impl Shared {
                 continue;
             }
             let Some(first) = state.waiting.front_mut() else {
-                return false;
+                awaited = false;
+                break;
             };
             first.replies.push(value);
             first.left -= 1;
@@ -167,20 +169,24 @@ impl Shared {
                 continue;
             }
             if let Some(Waiting { cost, replies, to, .. }) = state.waiting.pop_front() {
-                state.taken = state.taken.saturating_sub(1);
-                self.settle(cost);
+                answered += 1;
+                cost_of_all += cost;
                 if let Some(to) = to {
                     let _ = to.send(Ok(replies));
                 }
             }
         }
+        state.taken = state.taken.saturating_sub(answered);
         state.silent_since = (!state.waiting.is_empty()).then(Instant::now);
-        true
+        drop(state);
+        self.metrics.commands_in_flight.fetch_sub(answered as u64, Ordering::Relaxed);
+        self.room.add_permits(cost_of_all);
+        awaited
     }
 
-    fn settle(&self, cost: usize) {
-        self.metrics.commands_in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.room.add_permits(cost);
+    /// Whether more than one command waits for an answer.
+    fn is_busy(&self) -> bool {
+        self.state.lock().waiting.len() > 1
     }
 
     fn end(&self, error: Error) {
@@ -256,7 +262,13 @@ async fn drive(shared: &Shared, mut socket: Socket, silence_max: Duration) -> Er
                     return shared.broken(cause);
                 }
             }
-            () = shared.wake.notified(), if sending.is_empty() => {}
+            () = shared.wake.notified(), if sending.is_empty() => {
+                // Answers wake many callers at once, and the first of them to send would wake this task before the next
+                // one had its turn: one command in each write. So they all come first. Who is alone is not kept waiting.
+                if shared.is_busy() {
+                    tokio::task::yield_now().await;
+                }
+            }
             _ = tick.tick() => {
                 let (silent_since, closed) = {
                     let state = shared.state.lock();

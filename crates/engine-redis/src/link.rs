@@ -87,9 +87,12 @@ impl Link {
         // Why the last attempt failed says more than that time ran out.
         let mut reason = None;
         loop {
-            let connection = match tokio::time::timeout_at(deadline, self.up()).await {
-                Ok(connection) => connection?,
-                Err(_) => return Err(late(reason.or_else(|| self.down_because()))),
+            let connection = match self.connection() {
+                Ok(connection) => connection,
+                Err(_) => match tokio::time::timeout_at(deadline, self.up()).await {
+                    Ok(connection) => connection?,
+                    Err(_) => return Err(late(reason.or_else(|| self.down_because()))),
+                },
             };
             let answer = match tokio::time::timeout_at(deadline, connection.call(command)).await {
                 Ok(answer) => answer,

@@ -119,19 +119,28 @@ fn length(line: &[u8], max: usize) -> Result<Option<usize>, Malformed> {
 
 /// Reads one value off the front of a whole frame.
 fn read(frame: &mut Bytes) -> Result<Value, Malformed> {
-    let (kind, after) = match line_at(frame, 0)? {
-        Some((kind, _, after)) => (kind, after),
-        None => return Err(Malformed("a reply that ends early")),
+    let Some((kind, line, after)) = line_at(frame, 0)? else {
+        return Err(Malformed("a reply that ends early"));
     };
-    let line = frame.slice(1..after - 2);
-    frame.advance(after);
+    // Only what is kept becomes a handle of its own: each costs two atomic operations.
     Ok(match kind {
-        b'+' | b',' | b'(' => Value::Text(line),
-        b'-' => Value::Error(line),
-        b':' => Value::Int(int(&line)?),
-        b'#' => Value::Int(i64::from(line == "t")),
-        b'_' => Value::Nil,
-        b'$' | b'=' | b'!' => match length(&line, TEXT_MAX)? {
+        b'+' | b',' | b'(' => Value::Text(taken(frame, after)),
+        b'-' => Value::Error(taken(frame, after)),
+        b':' => {
+            let number = int(line)?;
+            frame.advance(after);
+            Value::Int(number)
+        }
+        b'#' => {
+            let is_true = line == b"t";
+            frame.advance(after);
+            Value::Int(i64::from(is_true))
+        }
+        b'_' => {
+            frame.advance(after);
+            Value::Nil
+        }
+        b'$' | b'=' | b'!' => match counted(frame, after, TEXT_MAX)? {
             None => Value::Nil,
             Some(size) => {
                 if frame.len() < size + 2 || &frame[size..size + 2] != b"\r\n" {
@@ -147,10 +156,30 @@ fn read(frame: &mut Bytes) -> Result<Value, Malformed> {
                 }
             }
         },
-        b'%' => list(frame, length(&line, LIST_MAX)?.map(|pairs| 2 * pairs))?.map_or(Value::Nil, Value::List),
-        b'>' => list(frame, length(&line, LIST_MAX)?)?.map_or(Value::Nil, Value::Push),
-        _ => list(frame, length(&line, LIST_MAX)?)?.map_or(Value::Nil, Value::List),
+        b'%' => {
+            let count = counted(frame, after, LIST_MAX)?.map(|pairs| 2 * pairs);
+            list(frame, count)?.map_or(Value::Nil, Value::List)
+        }
+        kind => {
+            let count = counted(frame, after, LIST_MAX)?;
+            list(frame, count)?.map_or(Value::Nil, if kind == b'>' { Value::Push } else { Value::List })
+        }
     })
+}
+
+/// Takes a line of so many bytes off the front: what stands between its kind and its end.
+fn taken(frame: &mut Bytes, after: usize) -> Bytes {
+    let mut line = frame.split_to(after);
+    line.advance(1);
+    line.truncate(after - 3);
+    line
+}
+
+/// Takes a line with a count off the front.
+fn counted(frame: &mut Bytes, after: usize, max: usize) -> Result<Option<usize>, Malformed> {
+    let count = length(&frame[1..after - 2], max)?;
+    frame.advance(after);
+    Ok(count)
 }
 
 fn list(frame: &mut Bytes, count: Option<usize>) -> Result<Option<Vec<Value>>, Malformed> {
