@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::link::{Again, Way};
 use crate::locate::{Locator, Sentinels};
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::{Counters, Lag, Metrics};
 use crate::options::{Options, Topology};
 use crate::presence::Leases;
 use crate::pubsub::Ear;
@@ -117,6 +117,11 @@ impl RedisEngine {
     /// What happened so far, and what is under way.
     pub fn counters(&self) -> Counters {
         self.shared.metrics.read()
+    }
+
+    /// How late publications were received.
+    pub fn lag(&self) -> Lag {
+        self.shared.metrics.lag.read()
     }
 
     /// Channels whose announcements this node wants.

@@ -47,5 +47,5 @@ mod sharding;
 
 pub use engine::RedisEngine;
 pub use error::Error;
-pub use metrics::Counters;
+pub use metrics::{Counters, Lag};
 pub use options::{Address, AddressError, Login, Options, Secret, Tls, Topology};

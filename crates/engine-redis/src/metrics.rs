@@ -13,6 +13,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Metrics {
             $(pub(crate) $name: AtomicU64,)*
+            pub(crate) lag: LagCounts,
         }
 
         impl Metrics {
@@ -55,8 +56,52 @@ counters! {
     inbox_bytes,
     /// Channels told to be lost.
     channels_lost,
-    /// Milliseconds from publish to receipt of the last announcement, by the clocks of both nodes.
-    lag_ms,
+}
+
+/// Bounds of the parts that lags are counted in, in milliseconds, each included.
+const LAG_BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 1_000, 5_000, 30_000];
+
+/// How late publications were received, by the clocks of both nodes: one that lags behind makes them later or, as far as
+/// zero, earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// How many took at most so many milliseconds, and more than the part before. The last part has no bound.
+    pub parts: [(Option<u64>, u64); LAG_BOUNDS_MS.len() + 1],
+    /// The milliseconds of all of them.
+    pub sum_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct LagCounts {
+    parts: [AtomicU64; LAG_BOUNDS_MS.len() + 1],
+    sum_ms: AtomicU64,
+}
+
+// === impl LagCounts ===
+
+impl LagCounts {
+    pub(crate) fn count(&self, ms: u64) {
+        let part = LAG_BOUNDS_MS.partition_point(|&bound| bound < ms);
+        self.parts[part].fetch_add(1, Ordering::Relaxed);
+        self.sum_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Lag {
+        let count = |part: usize| self.parts[part].load(Ordering::Relaxed);
+        Lag {
+            parts: std::array::from_fn(|part| (LAG_BOUNDS_MS.get(part).copied(), count(part))),
+            sum_ms: self.sum_ms.load(Ordering::Relaxed),
+        }
+    }
+}
+
+// === impl Lag ===
+
+impl Default for Lag {
+    /// Of nothing.
+    fn default() -> Self {
+        LagCounts::default().read()
+    }
 }
 
 // === impl Metrics ===
@@ -64,5 +109,24 @@ counters! {
 impl Metrics {
     pub(crate) fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lags_are_counted_by_their_bounds() {
+        let counts = LagCounts::default();
+        for ms in [0, 1, 2, 3, 5, 6, 30_000, 30_001, 1 << 40] {
+            counts.count(ms);
+        }
+        let lag = counts.read();
+        let wanted = [(Some(1), 2), (Some(2), 1), (Some(5), 2), (Some(10), 1)];
+        assert_eq!(lag.parts[..4], wanted);
+        assert_eq!(lag.parts[10..], [(Some(30_000), 1), (None, 2)]);
+        assert_eq!(lag.sum_ms, 17 + 60_001 + (1 << 40));
+        assert_eq!(lag.parts.iter().map(|(_, count)| count).sum::<u64>(), 9);
     }
 }

@@ -5,12 +5,13 @@ pub mod process;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -108,12 +109,11 @@ const REDIS_COUNTERS: [Row<Counters>; 13] = [
 ];
 
 /// The same, right now.
-const REDIS_GAUGES: [Row<Counters>; 3] = [
+const REDIS_GAUGES: [Row<Counters>; 2] = [
     ("tidewire_redis_commands_in_flight", "Commands that Redis has not answered yet", |c| {
         c.commands_in_flight
     }),
     ("tidewire_redis_inbox_bytes", "Announcements that wait for the node", |c| c.inbox_bytes),
-    ("tidewire_redis_lag_milliseconds", "From publish to receipt of the last announcement", |c| c.lag_ms),
 ];
 
 const PROCESS_GAUGES: [Row<Process>; 4] = [
@@ -188,6 +188,7 @@ impl Collector for Server {
         for (name, help, read) in REDIS_GAUGES {
             gauge(&mut encoder, name, help, read(&redis))?;
         }
+        self.lag(&mut encoder)?;
         self.tls(&mut encoder)?;
         process(&mut encoder)
     }
@@ -213,6 +214,17 @@ impl Server {
             ConstCounter::new(*failures).encode(metric.encode_family(&[("method", method.name())])?)?;
         }
         Ok(())
+    }
+
+    fn lag(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let lag = self.redis.as_ref().map(|redis| redis.lag()).unwrap_or_default();
+        let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
+        let parts = lag.parts.map(|(bound_ms, count)| (bound_ms.map_or(f64::INFINITY, seconds), count));
+        let count = parts.iter().map(|(_, count)| count).sum();
+        let help = "From publish to receipt, by the clocks of both nodes";
+        encoder
+            .encode_descriptor("tidewire_redis_lag_seconds", help, None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(seconds(lag.sum_ms), count, &parts, None)
     }
 
     fn tls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -9,7 +9,6 @@ mod inbox;
 mod table;
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -403,7 +402,7 @@ fn announce(shared: &Shared, sink: &dyn Announcements, channel: &ChannelName, an
     Metrics::count(&metrics.announcements);
     match announcement {
         Announcement::Publication(publication, epoch, previous) => {
-            metrics.lag_ms.store(age_ms(&publication), Ordering::Relaxed);
+            metrics.lag.count(age_ms(&publication));
             sink.publication(channel, publication, epoch.as_ref(), previous);
         }
         Announcement::Join(info) => sink.join(channel, Arc::new(info)),

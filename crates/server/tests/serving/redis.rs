@@ -16,6 +16,7 @@ fn on(redis: &Redis, more: &Value) -> Value {
         "client": { "insecure": true },
         "http_api": { "insecure": true },
         "health": { "enabled": true },
+        "prometheus": { "enabled": true },
         "channel": { "without_namespace": { "history_size": 10, "history_ttl": "60s", "presence": true } },
     });
     for (key, value) in more.as_object().into_iter().flatten() {
@@ -54,6 +55,15 @@ async fn nodes_that_share_a_redis_share_publications_history_and_presence() {
     for server in [&one, &other] {
         let stats = call(server, "presence_stats", json!({ "channel": "news" })).await;
         assert_eq!(stats["result"], json!({ "num_clients": 1, "num_users": 1 }));
+    }
+    for (server, received) in [(&one, 0), (&other, 1)] {
+        let metrics = request(server.external, "GET", "/metrics", &[], b"").await.body;
+        for line in ["count", r#"bucket{le="+Inf"}"#] {
+            assert!(
+                metrics.contains(&format!("tidewire_redis_lag_seconds_{line} {received}\n")),
+                "{metrics}"
+            );
+        }
     }
     // What the nodes forget, Redis keeps.
     drop((one, other));
