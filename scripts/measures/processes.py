@@ -25,7 +25,7 @@ class Trouble(Exception):
     """Why a run gave no figures."""
 
 
-def config(port: int, internal_port: int, certificate: pathlib.Path = None) -> dict:
+def config(port: int, internal_port: int, certificate: pathlib.Path = None, redis: "Redis" = None) -> dict:
     """Defaults, but for what makes clients known and gives them channels. With a certificate, TLS for clients."""
     http = {"address": "127.0.0.1", "port": port}
     if certificate:
@@ -43,7 +43,9 @@ def config(port: int, internal_port: int, certificate: pathlib.Path = None) -> d
             "force_recovery": True,
         },
     ]
+    engine = {"engine": {"type": "redis", "redis": {"address": f"redis://127.0.0.1:{redis.port}"}}} if redis else {}
     return {
+        **engine,
         "http_server": http,
         "client": {"token": {"hmac_secret_key": SECRET}},
         "http_api": {"key": API_KEY},
@@ -100,11 +102,17 @@ class Bench:
             server.kill()
         self.servers = []
 
-    def server(self, tls: bool = False) -> "Server":
-        """A server with the default configuration that serves."""
-        server = Server(self, self.certificate() if tls else None)
+    def server(self, tls: bool = False, redis: "Redis" = None) -> "Server":
+        """A server with the default configuration that serves; with a Redis, a node on it."""
+        server = Server(self, self.certificate() if tls else None, redis)
         self.servers.append(server)
         return server
+
+    def redis(self) -> "Redis":
+        """A Redis that keeps nothing on disk, on the server's core."""
+        redis = Redis(self)
+        self.servers.append(redis)
+        return redis
 
     def certificate(self) -> pathlib.Path:
         """One that signs itself, for 127.0.0.1, with the kind of key that servers mostly have."""
@@ -123,12 +131,31 @@ class Bench:
         """What a child does first: goes to its core, if it has one and there is such a core."""
         return lambda: os.sched_setaffinity(0, {cpu} if cpu in self.cpus else self.cpus)
 
-    def load(self, server: "Server", *words: str, floor: bool = False) -> dict:
-        """Runs the tool; its figures. What went wrong but left figures is noted."""
-        process = self.start_load(server, *words, floor=floor)
+    def load(self, server: "Server", *words: str, floor: bool = False, api: "Server" = None) -> dict:
+        """Runs the tool; its figures. What went wrong but left figures is noted. `api`: through which node it publishes,
+        if not through the one where its clients are."""
+        process = self.start_load(server, *words, floor=floor, api=api or server)
         return self.finish_load(process)
 
-    def start_load(self, server: "Server", *words: str, floor: bool = False) -> subprocess.Popen:
+    def measure_engine(self, redis: "Redis", measure: str, **numbers: int) -> dict:
+        """Runs the engine beside a plain client; the figures."""
+        words = [f"{name}={number}" for name, number in numbers.items()]
+        self.commands.append(shlex.join(["redis-measure", measure, "PORT", *words]))
+        command = [str(self.programs["redis-measure"]), measure, str(redis.port), *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        at_first = self.bind(self.client_cpu)
+        self.tools.append(subprocess.Popen(command, env={}, text=True, preexec_fn=at_first, **pipes))
+        try:
+            out, errors = self.tools[-1].communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.tools[-1].kill()
+            raise Trouble(f"redis-measure was not done after {PATIENCE_S} s") from None
+        (self.raw / f"{self.run_name}-{len(self.commands)}.json").write_text(out)
+        if self.tools[-1].returncode:
+            raise Trouble(errors.strip())
+        return json.loads(out)
+
+    def start_load(self, server: "Server", *words: str, floor: bool = False, api: "Server" = None) -> subprocess.Popen:
         writer = [] if self.server_cpu is None else ["--writer-cpu", str(self.server_cpu)]
         words = [*words, *(["--floor", *writer] if floor else [])]
         shown = ["tidewire-load", *words, *(["--url", "wss://…", "--ca", "server.pem"] if server.certificate else [])]
@@ -139,7 +166,7 @@ class Bench:
             command += ["--url", server.url]
             command += ["--ca", str(server.certificate)] if server.certificate else []
         if publishes:
-            command += ["--api-url", server.api]
+            command += ["--api-url", (api or server).api]
         environment = {**os.environ, "LOAD_API_KEY": API_KEY, "LOAD_TOKEN_HMAC_SECRET": SECRET}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         at_first = self.bind(self.client_cpu)
@@ -167,13 +194,13 @@ class Bench:
 class Server:
     """A server that serves."""
 
-    def __init__(self, bench: Bench, certificate: pathlib.Path = None):
+    def __init__(self, bench: Bench, certificate: pathlib.Path = None, redis: "Redis" = None):
         self.bench = bench
         self.certificate = certificate
         # One that is restarted has to come back where it was.
         self.port, self.internal_port = free_port(), free_port()
         self.file = bench.folder / f"config-{self.port}.json"
-        self.file.write_text(json.dumps(config(self.port, self.internal_port, certificate)))
+        self.file.write_text(json.dumps(config(self.port, self.internal_port, certificate, redis)))
         self.process = None
         self.start()
 
@@ -214,4 +241,28 @@ class Server:
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Redis:
+    """A Redis that answers."""
+
+    def __init__(self, bench: Bench):
+        self.port = free_port()
+        words = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        at_first = bench.bind(bench.server_cpu)
+        self.process = subprocess.Popen(words, cwd=bench.folder, env={"PATH": os.environ["PATH"]}, preexec_fn=at_first, **pipes)
+        end = time.monotonic() + START_S
+        while self.process.poll() is None and time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.01)
+        self.kill()
+        raise Trouble("redis-server does not start")
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
         self.process.wait()

@@ -294,6 +294,113 @@ def slow_figures(growth: float) -> tuple:
     )
 
 
+# === Several nodes ===
+
+
+def redis_publish(kept: bool) -> Callable:
+    def run(bench: Bench, scale: Scale) -> dict:
+        numbers = {"turns": int(scale.of(5, 1)), "ms": int(scale.of(1_000, 200)), "kept": int(kept)}
+        found = bench.measure_engine(bench.redis(), "publish", **numbers)
+        return {
+            "share": found["share"],
+            "rate": found["engine_per_second"],
+            "plain": found["plain_per_second"],
+            "cpu": found["engine_cpu_us"],
+            "plain_cpu": found["plain_cpu_us"],
+            "redis_cores": found["plain_redis_cores"],
+        }
+
+    return run
+
+
+REDIS_PUBLISH = (
+    Figure("share", "publications per second over the plain client's", "", (">=", 0.85)),
+    Figure("rate", "publications per second, 256 callers", "/s"),
+    Figure("plain", "the plain client's, 256 under way", "/s"),
+    Figure("cpu", "engine CPU per publication", "µs"),
+    Figure("plain_cpu", "the plain client's", "µs"),
+    Figure("redis_cores", "cores Redis used under the plain client"),
+)
+
+
+def redis_receive(bench: Bench, scale: Scale) -> dict:
+    found = bench.measure_engine(bench.redis(), "receive", turns=int(scale.of(5, 1)), ms=int(scale.of(1_000, 200)))
+    return {
+        "share": found["share"],
+        "rate": found["engine_per_second"],
+        "plain": found["plain_per_second"],
+        "cpu": found["engine_cpu_us"],
+        "plain_cpu": found["plain_cpu_us"],
+    }
+
+
+def redis_resubscribe(bench: Bench, scale: Scale) -> dict:
+    found = bench.measure_engine(bench.redis(), "resubscribe", channels=int(scale.of(100_000, 2_000)))
+    return {
+        "time": found["resubscribe_s"],
+        "plain": found["plain_s"],
+        "first": found["subscribe_s"],
+        "cpu": found["resubscribe_cpu_s"],
+    }
+
+
+def redis_node(bench: Bench, scale: Scale) -> dict:
+    """The cost of a message for the node it is published through, and for one that only receives it."""
+
+    def published(channel: str, on) -> dict:
+        words = ["publish", "--channel", channel, "--publishers", "8", "--duration", scale.of("5s", "1s")]
+        found = bench.load(bench.server(redis=on), *words)
+        bench.stop_servers()
+        return found
+
+    memory = published("room:nobody", None)
+    passing = published("room:nobody", bench.redis())
+    kept = published("log:nobody", bench.redis())
+    redis = bench.redis()
+    first, second = bench.server(redis=redis), bench.server(redis=redis)
+    words = ["fanout", "-n", "1", "--channel", "room:all", "--payload", str(PAYLOAD_BYTES)]
+    words += ["--publish-rate", scale.of(2_000, 100), "--duration", scale.of("5s", "1s")]
+    received = bench.load(second, *words, api=first)
+    return {
+        "rate": passing["publications_per_second"],
+        "kept_rate": kept["publications_per_second"],
+        "memory": memory["server_cpu_per_request_us"],
+        "passing": passing["server_cpu_per_request_us"],
+        "kept": kept["server_cpu_per_request_us"],
+        "received": 1e6 / received["deliveries_per_cpu_second"],
+    }
+
+
+def redis_latency(bench: Bench, scale: Scale) -> dict:
+    """What two nodes and Redis add to the way through one, beside the way through Redis alone. All at one slow rate."""
+    rate = 200
+    seconds = int(scale.of(10, 1))
+    words = ["latency", "-n", "1", "--channel", "room:all", "--publish-rate", str(rate), "--payload", str(PAYLOAD_BYTES)]
+    words += ["--warm-up", scale.of("1s", "200ms"), "--duration", f"{seconds}s"]
+    one = bench.load(bench.server(), *words)["latency"]
+    bench.stop_servers()
+    redis = bench.redis()
+    first, second = bench.server(redis=redis), bench.server(redis=redis)
+    two = bench.load(second, *words, api=first)["latency"]
+    bench.stop_servers()
+    plain = bench.measure_engine(bench.redis(), "pingpong", count=rate * seconds, rate=rate)
+    values = {"ratio": (two["p50_us"] - one["p50_us"]) / plain["plain_p50_us"]}
+    for name in ["p50", "p99", "p999"]:
+        values[f"added_{name}"] = two[f"{name}_us"] - one[f"{name}_us"]
+        values[f"plain_{name}"] = plain[f"plain_{name}_us"]
+        values[f"engine_{name}"] = plain[f"engine_{name}_us"]
+    return values
+
+
+def redis_latency_figures() -> tuple:
+    figures = [Figure("ratio", "added by Redis and a second node, p50, over the bare ping-pong's", "", ("<=", 5))]
+    kinds = [("added", "publish through one node, delivery by another, less both by one"), ("engine", "engine to engine")]
+    for key, words in [*kinds, ("plain", "bare PUBLISH to SUBSCRIBE")]:
+        figures.append(Figure(f"{key}_p50", f"{words}, p50", "µs"))
+        figures += [Figure(f"{key}_{name}", f"{words}, {shown}", "µs") for name, shown in [("p99", "p99"), ("p999", "p99.9")]]
+    return tuple(figures)
+
+
 # === All of them ===
 
 ROWS = (
@@ -343,4 +450,28 @@ ROWS = (
     ), 2, 40),
     Row("slow-1", "1 % of 5 000 clients stop reading", slow(1), slow_figures(1.10), 2, 22),
     Row("slow-10", "10 % of 5 000 clients stop reading", slow(10), slow_figures(1.25), 2, 22),
+    Row("redis-publish", "Redis: publishing without history, the engine beside a plain client", redis_publish(False), REDIS_PUBLISH, 3, 13),
+    Row("redis-publish-kept", "Redis: publishing with history", redis_publish(True), REDIS_PUBLISH, 3, 13),
+    Row("redis-receive", "Redis: receiving announcements of 100 channels", redis_receive, (
+        Figure("share", "announcements per second over the plain client's", "", (">=", 0.85)),
+        Figure("rate", "announcements per second", "/s"),
+        Figure("plain", "the plain client's", "/s"),
+        Figure("cpu", "engine CPU per announcement", "µs"),
+        Figure("plain_cpu", "the plain client's", "µs"),
+    ), 3, 13),
+    Row("redis-resubscribe", "Redis: 100 000 channels after the connection was lost", redis_resubscribe, (
+        Figure("time", "until all are announced again", "s", ("<=", 5)),
+        Figure("plain", "a plain client subscribing to them", "s"),
+        Figure("first", "the engine subscribing to them at first", "s"),
+        Figure("cpu", "engine CPU", "s"),
+    ), 3, 4),
+    Row("redis-node", "Redis: the node's CPU for a message", redis_node, (
+        Figure("rate", "API requests per second without history, 8 publishers", "/s"),
+        Figure("kept_rate", "with history", "/s"),
+        Figure("memory", "server CPU per request, engine in memory", "µs"),
+        Figure("passing", "on Redis, without history", "µs"),
+        Figure("kept", "on Redis, with history", "µs"),
+        Figure("received", "server CPU of another node per message that it delivers to one client", "µs"),
+    ), 3, 24),
+    Row("redis-latency", "Redis: from one node to another, 200 a second", redis_latency, redis_latency_figures(), 3, 35),
 )
