@@ -20,6 +20,10 @@ const FIN: u8 = 0x80;
 /// RSV1: the message is compressed (RFC 7692 §6).
 const RSV1: u8 = 0x40;
 
+/// What is for one connection alone is compressed from this length on. A compressor's tables take some 30 000 instructions
+/// to prepare, whatever the message: too much for the few bytes that the answers to connect and subscribe would save.
+const ALONE_BYTES_WORTH_TRYING: usize = 256;
+
 /// How a transport delimits what it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Framing {
@@ -39,12 +43,14 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Makes a finished frame of encoded messages, and counts it if it is compressed.
+    /// Makes a finished frame of encoded messages for one connection, and counts it if it is compressed.
     pub fn finish(self, messages: &[u8], metrics: &Metrics) -> Bytes {
         let opcode = opcode(self.encoding);
         let compressed = match self.framing {
-            Framing::WebSocket => None,
-            Framing::WebSocketDeflate(how) => deflated_frame(opcode, messages, how, metrics),
+            Framing::WebSocketDeflate(how) if messages.len() >= ALONE_BYTES_WORTH_TRYING => {
+                deflated_frame(opcode, messages, how, metrics)
+            }
+            _ => None,
         };
         compressed.unwrap_or_else(|| web_socket_frame(FIN | opcode, messages))
     }
@@ -329,6 +335,15 @@ mod tests {
         assert_eq!(metrics.compressions.total(), 0);
         let replies = long().into_bytes();
         assert_eq!(wire(how).finish(&replies, &metrics), PLAIN.finish(&replies, &metrics));
+    }
+
+    #[test]
+    fn a_short_reply_is_not_compressed_and_a_broadcast_of_the_same_bytes_is() {
+        let (broadcast, metrics) = (news(format!("[{}1]", "12345,".repeat(20))), Metrics::default());
+        let plain = broadcast.frame(&PLAIN, Form::Plain, &metrics).unwrap();
+        assert_eq!(wire(DEFLATE).finish(payload_of(&plain), &metrics), plain);
+        assert_eq!(metrics.compressions.total(), 0);
+        assert!(broadcast.frame(&wire(DEFLATE), Form::Plain, &metrics).unwrap().len() < plain.len());
     }
 
     #[test]

@@ -5,15 +5,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidewire_core::metrics::Metrics;
-use tidewire_core::{Framing, Wire};
+use tidewire_core::{Deflate, Framing, Window, Wire};
 use tidewire_protocol::frame::{self, DecodeLimits};
 use tidewire_protocol::{Command, Encoding, Publication, PublishRequest, SubscribeRequest};
 
-use crate::world::{LOG, PAYLOAD, PLAIN, World, command, subscribe};
+use crate::world::{LOG, PAYLOAD, PLAIN, World, command, records, subscribe};
 use crate::{ROUNDS, Rounds};
 
 /// Its name in `scripts/guard.table`, and how it is prepared.
 type Case = (&'static str, fn() -> Rounds);
+
+/// Subscribers of a channel.
+const CROWD: usize = 1_000;
+
+const JSON: Wire = plain(Encoding::Json);
+/// As the configuration has it by default, for a browser's offer.
+const DEFLATE: Wire = Wire {
+    encoding: Encoding::Json,
+    framing: Framing::WebSocketDeflate(Deflate { window: Window::Usual, level: 1, min_size: 0 }),
+};
+
+const fn plain(encoding: Encoding) -> Wire {
+    Wire { encoding, framing: Framing::WebSocket }
+}
 
 /// Every case.
 pub(crate) const ALL: &[Case] = &[
@@ -24,10 +38,14 @@ pub(crate) const ALL: &[Case] = &[
     ("decode_subscribe_json", || decode(Encoding::Json, &subscribe_command())),
     ("decode_subscribe_protobuf", || decode(Encoding::Protobuf, &subscribe_command())),
     ("publish_without_subscribers", publish_alone),
-    ("fan_out_1000_json", || fan_out(Encoding::Json, PLAIN, 1)),
-    ("fan_out_1000_protobuf", || fan_out(Encoding::Protobuf, PLAIN, 1)),
-    ("fan_out_1000_with_positions", || fan_out(Encoding::Json, LOG, 1)),
-    ("fan_out_1000_eight_gathered", || fan_out(Encoding::Json, PLAIN, 8)),
+    ("compress_message_512", || compress(512)),
+    ("compress_message_2048", || compress(2_048)),
+    ("fan_out_1000_json", || fan_out(JSON, PLAIN, 1)),
+    ("fan_out_1000_protobuf", || fan_out(plain(Encoding::Protobuf), PLAIN, 1)),
+    ("fan_out_1000_with_positions", || fan_out(JSON, LOG, 1)),
+    ("fan_out_1000_eight_gathered", || fan_out(JSON, PLAIN, 8)),
+    ("fan_out_1000_long", || fan_out_long(JSON)),
+    ("fan_out_1000_long_compressed", || fan_out_long(DEFLATE)),
     ("recovery_merge_json", || recover(Encoding::Json)),
     ("recovery_merge_protobuf", || recover(Encoding::Protobuf)),
     ("connect_and_subscribe", connect),
@@ -38,7 +56,7 @@ pub(crate) const ALL: &[Case] = &[
 
 /// Encodes and frames one publication, a hundred times.
 fn encode(encoding: Encoding) -> Rounds {
-    let wire = Wire { encoding, framing: Framing::WebSocket };
+    let wire = plain(encoding);
     let metrics = Metrics::default();
     let publication =
         Publication { data: Bytes::from_static(PAYLOAD), offset: 123_456_789, ..Default::default() };
@@ -47,6 +65,17 @@ fn encode(encoding: Encoding) -> Rounds {
             let mut message = Vec::new();
             frame::append_publication(encoding, LOG, black_box(&publication), &mut message).unwrap();
             black_box(wire.finish(&message, &metrics));
+        }
+    })
+}
+
+/// Makes a compressed frame of a message of about as many bytes, a hundred times.
+fn compress(bytes: usize) -> Rounds {
+    let (message, metrics) = (records(bytes), Metrics::default());
+    Box::new(move || {
+        for _ in 0..100 {
+            let frame = DEFLATE.finish(black_box(&message), &metrics);
+            assert!(black_box(frame).len() < message.len());
         }
     })
 }
@@ -96,10 +125,9 @@ fn publish_alone() -> Rounds {
 }
 
 /// Publishes to a thousand subscribers, and empties what they are to be sent.
-fn fan_out(encoding: Encoding, channel: &'static str, publications: usize) -> Rounds {
-    const CROWD: usize = 1_000;
+fn fan_out(wire: Wire, channel: &'static str, publications: usize) -> Rounds {
     let mut world = World::new();
-    world.crowd(encoding, channel, CROWD);
+    world.crowd(wire, channel, CROWD);
     if channel == LOG {
         (0..300).for_each(|_| world.publish(LOG));
         world.advance();
@@ -114,12 +142,26 @@ fn fan_out(encoding: Encoding, channel: &'static str, publications: usize) -> Ro
     })
 }
 
+/// The same with 2 KiB: compressed, the frame is made once and shared all the same.
+fn fan_out_long(wire: Wire) -> Rounds {
+    let mut world = World::new();
+    world.crowd(wire, PLAIN, CROWD);
+    let payload = records(2_048);
+    Box::new(move || {
+        world.publish_data(PLAIN, payload.clone());
+        world.advance();
+        let (connections, bytes) = world.drain();
+        assert_eq!(connections, CROWD);
+        assert_eq!(bytes < CROWD * payload.len(), wire == DEFLATE);
+    })
+}
+
 /// Subscribes from a position 100 publications back, while 10 more come after history was read.
 fn recover(encoding: Encoding) -> Rounds {
     let mut world = World::new();
     (0..150).for_each(|_| world.publish(LOG));
     // More than there are rounds.
-    let mut clients: Vec<_> = (0..ROUNDS * 2).map(|_| world.connected(encoding)).collect();
+    let mut clients: Vec<_> = (0..ROUNDS * 2).map(|_| world.connected(plain(encoding))).collect();
     world.drain();
     let mut top = 150;
     Box::new(move || {
@@ -151,9 +193,9 @@ fn recover(encoding: Encoding) -> Rounds {
 fn connect() -> Rounds {
     let mut world = World::new();
     // The channel stays.
-    world.crowd(Encoding::Json, PLAIN, 1);
+    world.crowd(JSON, PLAIN, 1);
     Box::new(move || {
-        let members = world.crowd(Encoding::Json, PLAIN, 100);
+        let members = world.crowd(JSON, PLAIN, 100);
         for key in members {
             let now = world.node.now();
             world.worker.gone(key, now);
@@ -164,9 +206,8 @@ fn connect() -> Rounds {
 
 /// Lets 25 s pass for a thousand idle clients, each of which is asked once whether it is there and says so.
 fn ping() -> Rounds {
-    const CROWD: usize = 1_000;
     let mut world = World::new();
-    world.crowd(Encoding::Json, PLAIN, CROWD);
+    world.crowd(JSON, PLAIN, CROWD);
     let pong = Bytes::from_static(b"{}");
     Box::new(move || {
         let mut pings = 0;

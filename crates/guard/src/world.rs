@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use smallvec::SmallVec;
 use tidewire_core::hooks::{Hooks, NoTokens, UpgradeRequest};
 use tidewire_core::options::{ChannelOptions, Options};
-use tidewire_core::{ConnectionKey, Framing, Node, Opening, Parts, PublishOptions, Task, Wire, Worker};
+use tidewire_core::{ConnectionKey, Node, Opening, Parts, PublishOptions, Task, Wire, Worker};
 use tidewire_engine::{Clock, Engine, HistoryRetention, ManualClock};
 use tidewire_engine_embedded::EmbeddedEngine;
 use tidewire_protocol::{Command, ConnectRequest, Encoding, SubscribeRequest, frame};
@@ -22,6 +22,29 @@ pub(crate) const PLAIN: &str = "plain:news";
 pub(crate) const LOG: &str = "log:news";
 /// What is published: 128 bytes of JSON.
 pub(crate) const PAYLOAD: &[u8; 128] = br#"{"id":12345678,"kind":"message","user":"ann","at":1800000000,"text":"Something of the usual length was said here & \"quoted\"."}"#;
+
+/// JSON of records like those of applications, of about as many bytes: keys that come again, numbers that do not.
+pub(crate) fn records(bytes: usize) -> Bytes {
+    const WORDS: [&str; 8] = ["harbour", "lights", "were", "seen", "from", "the", "northern", "pier"];
+    let mut text = String::from("[");
+    let mut seed = 1_u32;
+    while text.len() + 2 < bytes {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (id, word) = (seed >> 8, |at: u32| WORDS[(seed >> at) as usize % WORDS.len()]);
+        let record = format!(
+            r#"{{"id":{id},"kind":"message","at":18{:011},"text":"{} {} {} {}"}},"#,
+            seed >> 2,
+            word(9),
+            word(13),
+            word(17),
+            word(21)
+        );
+        text.push_str(&record);
+    }
+    text.pop();
+    text.push(']');
+    text.into()
+}
 
 pub(crate) struct World {
     pub(crate) node: Arc<Node>,
@@ -66,8 +89,8 @@ impl World {
     }
 
     /// A connection whose connect command has been answered.
-    pub(crate) fn connected(&mut self, encoding: Encoding) -> ConnectionKey {
-        let wire = Wire { encoding, framing: Framing::WebSocket };
+    pub(crate) fn connected(&mut self, wire: Wire) -> ConnectionKey {
+        let encoding = wire.encoding;
         let opening = Opening { wire, request: Arc::clone(&self.request) };
         let key = self.worker.open(opening, self.node.now());
         let connect = ConnectRequest { name: "guard".into(), ..Default::default() };
@@ -78,11 +101,11 @@ impl World {
     }
 
     /// As many connections that are subscribed to a channel.
-    pub(crate) fn crowd(&mut self, encoding: Encoding, channel: &str, size: usize) -> Vec<ConnectionKey> {
+    pub(crate) fn crowd(&mut self, wire: Wire, channel: &str, size: usize) -> Vec<ConnectionKey> {
         let subscribe =
-            subscribe(encoding, SubscribeRequest { channel: channel.into(), ..Default::default() });
+            subscribe(wire.encoding, SubscribeRequest { channel: channel.into(), ..Default::default() });
         let member = |_| {
-            let key = self.connected(encoding);
+            let key = self.connected(wire);
             self.message(key, &subscribe);
             self.settle();
             key
@@ -98,7 +121,10 @@ impl World {
     }
 
     pub(crate) fn publish(&self, channel: &str) {
-        let data = Bytes::from_static(PAYLOAD);
+        self.publish_data(channel, Bytes::from_static(PAYLOAD));
+    }
+
+    pub(crate) fn publish_data(&self, channel: &str, data: Bytes) {
         now(self.node.publish(channel, data, PublishOptions::default())).unwrap();
     }
 
