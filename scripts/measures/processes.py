@@ -25,7 +25,7 @@ class Trouble(Exception):
     """Why a run gave no figures."""
 
 
-def config(port: int, internal_port: int, certificate: pathlib.Path = None, redis: "Redis" = None) -> dict:
+def config(port: int, internal_port: int, certificate: pathlib.Path = None, redis: "Redis" = None, compression: bool = False) -> dict:
     """Defaults, but for what makes clients known and gives them channels. With a certificate, TLS for clients."""
     http = {"address": "127.0.0.1", "port": port}
     if certificate:
@@ -47,6 +47,7 @@ def config(port: int, internal_port: int, certificate: pathlib.Path = None, redi
     return {
         **engine,
         "http_server": http,
+        "websocket": {"compression": compression},
         "client": {"token": {"hmac_secret_key": SECRET}},
         "http_api": {"key": API_KEY},
         "channel": {"namespaces": namespaces},
@@ -102,9 +103,10 @@ class Bench:
             server.kill()
         self.servers = []
 
-    def server(self, tls: bool = False, redis: "Redis" = None) -> "Server":
-        """A server with the default configuration that serves; with a Redis, a node on it."""
-        server = Server(self, self.certificate() if tls else None, redis)
+    def server(self, tls: bool = False, redis: "Redis" = None, compression: bool = False) -> "Server":
+        """A server with the default configuration that serves; with a Redis, a node on it; with compression, where clients
+        ask for it."""
+        server = Server(self, self.certificate() if tls else None, redis, compression)
         self.servers.append(server)
         return server
 
@@ -194,13 +196,14 @@ class Bench:
 class Server:
     """A server that serves."""
 
-    def __init__(self, bench: Bench, certificate: pathlib.Path = None, redis: "Redis" = None):
+    def __init__(self, bench: Bench, certificate: pathlib.Path = None, redis: "Redis" = None, compression: bool = False):
         self.bench = bench
         self.certificate = certificate
         # One that is restarted has to come back where it was.
         self.port, self.internal_port = free_port(), free_port()
         self.file = bench.folder / f"config-{self.port}.json"
-        self.file.write_text(json.dumps(config(self.port, self.internal_port, certificate, redis)))
+        settings = config(self.port, self.internal_port, certificate, redis, compression)
+        self.file.write_text(json.dumps(settings))
         self.process = None
         self.start()
 

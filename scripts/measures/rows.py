@@ -215,6 +215,40 @@ def tls_delivery(bench: Bench, scale: Scale) -> dict:
     return {"plain": cost[False], "tls": cost[True], "ratio": cost[True] / cost[False]}
 
 
+COMPRESSED_BYTES = (128, 512, 2_048)
+
+
+def compression(bench: Bench, scale: Scale) -> dict:
+    """The same fan-out to clients of one server that ask for compression and to clients that do not, by turns."""
+    server = bench.server(compression=True)
+    figures = {}
+    for bytes_each in COMPRESSED_BYTES:
+        words = ["fanout", "-n", scale.of(1_000, 50), "--rate", "4000", "--channel", "room:all", "--publish-rate", scale.of(30, 20)]
+        words += ["--duration", scale.of("4s", "1s"), "--payload", str(bytes_each), "--filler", "records"]
+        plain = bench.load(server, *words)
+        compressed = bench.load(server, *words, "--compression")
+        cost = [1e6 / found["deliveries_per_cpu_second"] for found in (plain, compressed)]
+        figures |= {
+            f"bytes_{bytes_each}": compressed["wire_bytes_per_delivery"] / plain["wire_bytes_per_delivery"],
+            f"plain_{bytes_each}": cost[0],
+            f"compressed_{bytes_each}": cost[1],
+            f"cpu_{bytes_each}": cost[1] / cost[0],
+        }
+    return figures
+
+
+def compression_figures() -> tuple:
+    figures = ()
+    for each in COMPRESSED_BYTES:
+        figures += (
+            Figure(f"bytes_{each}", f"{each} bytes of JSON: bytes on the wire over plain"),
+            Figure(f"plain_{each}", f"{each} bytes: server CPU per delivery, plain", "µs"),
+            Figure(f"compressed_{each}", f"{each} bytes: the same, compressed", "µs"),
+            Figure(f"cpu_{each}", f"{each} bytes: compressed over plain"),
+        )
+    return figures
+
+
 def publish(bench: Bench, scale: Scale) -> dict:
     words = ["publish", "--channel", "room:nobody", "--publishers", "8", "--duration", scale.of("5s", "1s")]
     found = bench.load(bench.server(), *words)
@@ -429,6 +463,7 @@ ROWS = (
         Figure("tls", "the same with TLS", "µs"),
         Figure("ratio", "TLS over plain"),
     ), 3, 15),
+    Row("compression", "Fan-out to 1 000 with permessage-deflate beside plain", compression, compression_figures(), 3, 42),
     Row("publish", "Publish API, 8 publishers, nobody subscribed", publish, (
         Figure("rate", "requests per second", "/s"),
         Figure("cpu", "server CPU per request", "µs"),
