@@ -234,21 +234,25 @@ impl Shared {
             time: unix_ms(),
             ..Default::default()
         };
-        let body = envelope::body(&publication);
         let announcements = self.keys.announcements(channel);
         let key =
             (!new.idempotency_key.is_empty()).then(|| self.keys.idempotency(channel, &new.idempotency_key));
         let window = ms(IDEMPOTENCY_WINDOW);
         let command = match (new.retention, &key) {
             (None, None) => {
-                let body = envelope::passing(&body);
-                let command = Command::new(&[self.announce, announcements.as_bytes(), &body]);
+                let announcement = envelope::passing(&publication);
+                let command = Command::new(&[self.announce, announcements.as_bytes(), &announcement]);
                 self.call(channel, &command, Manner::ONCE).await?;
                 return Ok(Published::default());
             }
             (None, Some(key)) => script::DELIVER.call(
                 std::slice::from_ref(key),
-                &[&envelope::passing(&body), announcements.as_bytes(), self.announce, window.as_bytes()],
+                &[
+                    &envelope::passing(&publication),
+                    announcements.as_bytes(),
+                    self.announce,
+                    window.as_bytes(),
+                ],
             ),
             (Some(HistoryRetention { size, ttl, meta_ttl }), _) => {
                 let mut keys = vec![self.keys.meta(channel), self.keys.log(channel)];
@@ -258,7 +262,7 @@ impl Shared {
                 script::PUBLISH.call(
                     &keys,
                     &[
-                        &body,
+                        &envelope::body(&publication),
                         size.max(1).to_string().as_bytes(),
                         ms(ttl).as_bytes(),
                         ms(meta_ttl).as_bytes(),

@@ -27,17 +27,21 @@ pub(crate) struct Malformed;
 /// What is kept of a publication.
 pub(crate) fn body(publication: &Publication) -> Vec<u8> {
     let mut out = Vec::with_capacity(8 + publication.encoded_len());
-    out.put_i64(publication.time);
-    publication.encode_raw(&mut out);
+    write(publication, &mut out);
     out
 }
 
 /// The announcement of a publication without history.
-pub(crate) fn passing(body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 + body.len());
+pub(crate) fn passing(publication: &Publication) -> Vec<u8> {
+    let mut out = Vec::with_capacity(9 + publication.encoded_len());
     out.push(b'n');
-    out.extend_from_slice(body);
+    write(publication, &mut out);
     out
+}
+
+fn write(publication: &Publication, out: &mut Vec<u8>) {
+    out.put_i64(publication.time);
+    publication.encode_raw(out);
 }
 
 /// The announcement of a join.
@@ -127,7 +131,7 @@ mod tests {
         assert_eq!(read, Ok(Announcement::Publication(second.clone(), Some("abc".into()), Some(first))));
         let read = announcement(with_line("5 abc 0", &[&new]));
         assert_eq!(read, Ok(Announcement::Publication(second, Some("abc".into()), None)));
-        let read = announcement(passing(&new).into());
+        let read = announcement(passing(&publication("second", 0)).into());
         assert_eq!(read, Ok(Announcement::Publication(publication("second", 0), None, None)));
         let info = ClientInfo { user: "u".into(), ..Default::default() };
         assert_eq!(announcement(join(&info).into()), Ok(Announcement::Join(info.clone())));

@@ -3,6 +3,8 @@
 //! All names of one channel lie in one slot of a cluster, so that scripts may touch them together. The part a channel
 //! belongs to is the hash tag: the first braces in a name decide, and ours come before whatever the channel is called.
 
+use std::fmt::Write;
+
 use crate::sharding;
 
 /// Makes the names.
@@ -32,7 +34,7 @@ impl Keys {
 
     /// What a publish with this key answered. The length keeps `a` + `b:c` apart from `a:b` + `c`.
     pub(crate) fn idempotency(&self, channel: &str, key: &str) -> String {
-        format!("{}.i.{}.{channel}.{key}", self.base(channel), channel.len())
+        format!("{}.i.{}.{channel}.{key}", self.base(channel, 0), channel.len())
     }
 
     /// Where its publications are announced.
@@ -89,14 +91,22 @@ impl Keys {
     }
 
     fn of(&self, channel: &str, kind: char) -> String {
-        format!("{}.{kind}.{channel}", self.base(channel))
+        // Made for every call, so without formatting where there is nothing to format.
+        let mut key = self.base(channel, channel.len() + 3);
+        key.extend(['.', kind, '.']);
+        key.push_str(channel);
+        key
     }
 
-    fn base(&self, channel: &str) -> String {
-        match self.partition(channel) {
-            Some(partition) => format!("{}.{{{partition}}}", self.prefix),
-            None => self.prefix.clone(),
+    /// What the keys of a channel begin with, and room for so many bytes more.
+    fn base(&self, channel: &str, more: usize) -> String {
+        let mut base = String::with_capacity(self.prefix.len() + 8 + more);
+        base.push_str(&self.prefix);
+        if let Some(partition) = self.partition(channel) {
+            // Writing to a text cannot fail.
+            let _ = write!(base, ".{{{partition}}}");
         }
+        base
     }
 }
 

@@ -10,11 +10,13 @@
 //! * `pingpong`: from publish to receipt, `count` times at `rate` a second.
 //!
 //! `plain`: the client compared with. It pipelines without limits but those of the caller, looks at nothing in an answer
-//! but where it ends, and repeats nothing. What it sends was recorded from the engine.
+//! but where it ends, and repeats nothing. What it sends was recorded from the engine. `callers`: the same shared by tasks
+//! that each wait for their own answer, which is what the engine is for.
 
 // A measurement that cannot be made ends with the reason.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod callers;
 mod plain;
 mod publish;
 mod pubsub;
@@ -29,6 +31,10 @@ use rustix::time::{ClockId, clock_gettime};
 use tidewire_engine::{Announcements, Broker, HistoryRetention, NewPublication};
 use tidewire_engine_redis::{Address, Options, RedisEngine, Topology};
 use tidewire_protocol::ChannelName;
+
+/// That of the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Bytes of a payload.
 const PAYLOAD: usize = 128;

@@ -86,7 +86,7 @@ pub(crate) fn command(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// How many bytes the first value has, if it is whole. RESP2.
-fn length(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
     let end = bytes.iter().position(|&byte| byte == b'\n')? + 1;
     let number = || std::str::from_utf8(&bytes[1..end - 2]).unwrap().parse::<i64>().unwrap();
     match bytes[0] {

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustix::time::ClockId;
 use tidewire_engine::Broker;
-use tidewire_engine_redis::RedisEngine;
-use tidewire_protocol::ChannelName;
 use tokio::runtime::Runtime;
 
+use crate::callers::Callers;
 use crate::plain::Plain;
 use crate::pubsub::Counting;
 use crate::record::recorded;
@@ -43,20 +42,41 @@ pub(crate) fn measure(wanted: &Wanted, runtime: &Runtime) -> Figures {
     });
     assert_eq!(commands.len(), channels.len(), "one command for each publication");
 
-    let (mut by_plain, mut by_engine) = (Done::default(), Done::default());
+    let commands = Arc::new(commands);
+    let shared = runtime.block_on(Callers::connect(wanted.port));
+    let (mut by_plain, mut by_engine, mut by_shared) = (Done::default(), Done::default(), Done::default());
     for number in 0..=wanted.number("turns", 5) {
         let plains = measured(&mut plain, |plain| by_plain_client(plain, &commands, callers, turn));
-        let engines =
-            measured(&mut plain, |_| runtime.block_on(by_callers(&engine, &channels, kept, callers, turn)));
+        let engines = measured(&mut plain, |_| {
+            runtime.block_on(by_callers(callers, turn, |caller| {
+                let (engine, new) = (Arc::clone(&engine), publication(kept));
+                let channel = channels[caller % channels.len()].clone();
+                move || {
+                    let (engine, channel, new) = (Arc::clone(&engine), channel.clone(), new.clone());
+                    async move { drop(engine.publish(&channel, new).await.unwrap()) }
+                }
+            }))
+        });
+        let shares = measured(&mut plain, |_| {
+            runtime.block_on(by_callers(callers, turn, |caller| {
+                let (shared, commands) = (Arc::clone(&shared), Arc::clone(&commands));
+                move || {
+                    let (shared, commands) = (Arc::clone(&shared), Arc::clone(&commands));
+                    async move { shared.call(&commands[caller % commands.len()]).await }
+                }
+            }))
+        });
         // The first turn only warms up.
         if number > 0 {
             by_plain.add(&plains);
             by_engine.add(&engines);
+            by_shared.add(&shares);
         }
     }
     let mut figures = Figures::default();
     figures.add("share", by_engine.rate() / by_plain.rate());
-    for (name, done) in [("engine", &by_engine), ("plain", &by_plain)] {
+    figures.add("share_of_shared", by_engine.rate() / by_shared.rate());
+    for (name, done) in [("engine", &by_engine), ("plain", &by_plain), ("shared", &by_shared)] {
         let each = |time: Duration| time.as_secs_f64() * 1e6 / done.publications as f64;
         figures.add(&format!("{name}_per_second"), done.rate());
         figures.add(&format!("{name}_cpu_us"), each(done.used));
@@ -90,24 +110,21 @@ fn measured(plain: &mut Plain, turn: impl FnOnce(&mut Plain) -> u64) -> Done {
     }
 }
 
-/// As many callers, each of which waits for its answer before it publishes again.
-async fn by_callers(
-    engine: &Arc<RedisEngine>,
-    channels: &[ChannelName],
-    kept: bool,
-    callers: u64,
-    turn: Duration,
-) -> u64 {
+/// As many callers, each of which waits for its answer before it calls again.
+async fn by_callers<Caller, Call, Done>(callers: u64, turn: Duration, caller: Caller) -> u64
+where
+    Caller: Fn(usize) -> Call,
+    Call: Fn() -> Done + Send + 'static,
+    Done: Future<Output = ()> + Send,
+{
     let stop = Arc::new(AtomicBool::new(false));
     let calls: Vec<_> = (0..callers)
-        .map(|caller| {
-            let (engine, stop) = (Arc::clone(engine), Arc::clone(&stop));
-            let channel = channels[caller as usize % channels.len()].clone();
-            let new = publication(kept);
+        .map(|number| {
+            let (stop, call) = (Arc::clone(&stop), caller(number as usize));
             tokio::spawn(async move {
                 let mut count = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    engine.publish(&channel, new.clone()).await.unwrap();
+                    call().await;
                     count += 1;
                 }
                 count
