@@ -110,7 +110,7 @@ impl Cluster {
             };
             let result = match result {
                 Err(error) if error.code() == "ASK" => {
-                    self.elsewhere(&error, command, manner.again, deadline).await
+                    Box::pin(self.elsewhere(&error, command, manner.again, deadline)).await
                 }
                 other => other,
             };

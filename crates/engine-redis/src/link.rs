@@ -89,7 +89,7 @@ impl Link {
         loop {
             let connection = match self.connection() {
                 Ok(connection) => connection,
-                Err(_) => match tokio::time::timeout_at(deadline, self.up()).await {
+                Err(_) => match Box::pin(tokio::time::timeout_at(deadline, self.up())).await {
                     Ok(connection) => connection?,
                     Err(_) => return Err(late(reason.or_else(|| self.down_because()))),
                 },
@@ -101,7 +101,7 @@ impl Link {
             match answer {
                 Ok(values) => match refusal(&values) {
                     None => return Ok(values),
-                    Some(error) => match self.handle(&connection, &error, deadline).await {
+                    Some(error) => match Box::pin(self.handle(&connection, &error, deadline)).await {
                         true => reason = Some(error),
                         false => return Err(error),
                     },

@@ -70,7 +70,9 @@ impl Router {
                 Some(node) => node.call(command, manner, deadline).await,
                 None => Err(Error::protocol("no such server")),
             },
-            Self::Cluster(cluster) => cluster.call(target, command, manner, deadline).await,
+            // A future is as large as the largest that it may wait for, and is moved as a whole at each level of calls:
+            // what is not the usual way lies elsewhere, here and below.
+            Self::Cluster(cluster) => Box::pin(cluster.call(target, command, manner, deadline)).await,
         }
     }
 
@@ -141,7 +143,7 @@ impl Node {
 
     pub(crate) async fn call(&self, command: &Command, manner: Manner, deadline: Instant) -> Result<Value> {
         match &self.durable {
-            Some(durable) if manner.durable => durable.call(command, deadline).await,
+            Some(durable) if manner.durable => Box::pin(durable.call(command, deadline)).await,
             _ => self.link.call(command, manner.again, deadline).await,
         }
     }
