@@ -96,6 +96,8 @@ pub struct Plan {
     pub falls_silent: bool,
     /// How likely faults are.
     pub rates: FaultRates,
+    /// Judged so long after the last fault, in silence, instead of when the last one to come back must be there.
+    pub found_within: Option<Duration>,
     /// A deliberate bug of the engine, to test the test.
     pub lie: Option<Lie>,
 }
@@ -155,6 +157,7 @@ impl Plan {
             // Without position checks nobody notices a lost stream before its next publication, by design.
             falls_silent: draw.chance(0.3) && !(lossless && rates.has(Fault::StreamLost)),
             rates,
+            found_within: None,
             lie: None,
         }
     }

@@ -5,6 +5,7 @@
 //! acknowledged last.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tidewire_testkit::{Fault, FaultRates, Lie, Plan, Summary, Tracing, run};
 
@@ -63,6 +64,25 @@ fn several_nodes_without_faults_tell_no_losses() {
     }
 }
 
+/// Only announcements get lost, and nothing is published afterwards that could show it: each loss is found by the check
+/// of positions, within its delay and the second between two looks, and what a client then needs to subscribe again.
+#[test]
+fn inv_d4_silent_losses_are_found_within_the_check_delay_on_every_node() {
+    let rates = FaultRates::none()
+        .with(Fault::AnnouncementDrop, 0.3)
+        .with(Fault::AnnouncementOutage, 0.3)
+        .with(Fault::AnnouncementDouble, 0.1)
+        .with(Fault::AnnouncementDelay, 0.1);
+    for seed in 1..=200 {
+        let drawn = Plan::of_nodes_with(seed, 3, rates.clone());
+        let delay = drawn.client.channel_position_check_delay;
+        let found_within = Some(delay + Duration::from_millis(3_000));
+        let outcome = run(&Plan { found_within, falls_silent: true, ..drawn }, Tracing::Hash);
+        assert!(outcome.is_clean(), "{outcome}");
+        assert!(outcome.faults.total() > 0);
+    }
+}
+
 #[test]
 fn the_same_seed_of_several_nodes_gives_the_same_trace() {
     let hashes = || -> Vec<u64> { (1..=60).map(|seed| run(&plan(seed), Tracing::Hash).trace_hash).collect() };
@@ -100,6 +120,6 @@ noticed! {
     inv_d4_nodes_that_repair_nothing_are_noticed: NeverRepairs, "never arrived";
     inv_p1_presence_of_dead_nodes_is_noticed: DeadStayPresent, "too many";
     inv_d1_publications_that_are_announced_and_not_kept_are_noticed: AnnouncesOnly, "another publication stands at this offset";
-    inv_d1_stale_reads_are_noticed: ReadsStale, "never arrived";
+    inv_d1_stale_reads_are_noticed: ReadsStale, "the stream ends before what was delivered";
     messages_between_nodes_that_never_arrive_are_noticed: DropsMessages, "knows the nodes";
 }

@@ -147,3 +147,8 @@ pub async fn joins_and_leaves_are_announced_and_not_kept(bench: Bench) {
     assert_eq!(bench.top(&c).await.offset, 0);
     assert!(bench.present(&c).await.is_empty());
 }
+
+/// A node finds out by asking, and leaves out what one node alone does not need.
+pub async fn an_engine_that_nodes_share_has_a_bus(bench: Bench) {
+    assert_eq!(bench.engine.bus().is_some(), bench.engine.capabilities().shared);
+}

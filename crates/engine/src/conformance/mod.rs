@@ -1,13 +1,20 @@
 //! The cases every engine passes, so that a node behaves the same on each.
 //!
 //! `publishing`, `history`, `announcing`, `presence`: behaviour, a case each. `random`: seeded random operations held
-//! against `model`, the engine in its most obvious form. `bench`: an engine under test and its ear, the `recorder`.
+//! against `model`, the engine in its most obvious form. `shared`: several nodes on one engine. `bench`: an engine under test and its ear, the `recorder`.
 //!
 //! An engine's tests say how to make one and get a test for each case:
 //!
 //! ```ignore
 //! async fn embedded() -> Subject { .. }
 //! tidewire_engine::conformance!(tests: embedded);
+//! ```
+//!
+//! Where nodes share an engine there is a second list, for three of them:
+//!
+//! ```ignore
+//! async fn three() -> Vec<Arc<dyn Engine>> { .. }
+//! tidewire_engine::shared_conformance!(tests: three);
 //! ```
 //!
 //! A failed case panics with what it saw. Needs tokio, with threads where concurrency is the point.
@@ -23,8 +30,13 @@ pub mod presence;
 pub mod publishing;
 pub mod random;
 mod recorder;
+pub mod shared;
+
+use std::sync::Arc;
 
 use futures_util::StreamExt;
+
+use crate::Engine;
 
 pub use bench::{Advance, Bench, Subject};
 pub use recorder::{Announced, Recorder};
@@ -40,9 +52,31 @@ where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Subject> + Send + 'static,
 {
-    let make = std::sync::Arc::new(make);
-    let mut cases: Vec<(&str, crate::BoxFuture<'static, ()>)> = Vec::new();
+    let make = Arc::new(make);
+    let mut cases: Cases = Vec::new();
     crate::conformance!(run: make, cases);
+    run_all(cases).await;
+}
+
+/// Runs every case of several nodes, a few at once. `make` gives three engines or more that share everything, without
+/// anything in it.
+///
+/// # Panics
+/// At the first case that fails, with its name.
+pub async fn run_shared<F, Fut>(make: F)
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Vec<Arc<dyn Engine>>> + Send + 'static,
+{
+    let make = Arc::new(make);
+    let mut cases: Cases = Vec::new();
+    crate::shared_conformance!(run: make, cases);
+    run_all(cases).await;
+}
+
+type Cases = Vec<(&'static str, crate::BoxFuture<'static, ()>)>;
+
+async fn run_all(cases: Cases) {
     let each = cases.into_iter().map(|(name, case)| async move {
         if let Err(error) = tokio::spawn(case).await {
             panic!("{name}: {error}");
@@ -97,6 +131,7 @@ macro_rules! conformance {
             inv_d1_every_publish_after_subscribe_returns_is_announced,
             the_base_of_a_delta_comes_with_the_publication,
             joins_and_leaves_are_announced_and_not_kept,
+            an_engine_that_nodes_share_has_a_bus,
         ],
         presence: [
             an_entry_is_there_until_it_is_removed,
@@ -124,4 +159,39 @@ macro_rules! conformance {
             $crate::conformance::$module::$case($crate::conformance::Bench::new(make().await)).await;
         })));
     )*)* };
+}
+
+/// As [`conformance!`](crate::conformance), for the cases of several nodes; `path` names an `async fn() -> Vec<Arc<dyn
+/// Engine>>`.
+#[macro_export]
+macro_rules! shared_conformance {
+    (tests: $make:path) => { $crate::shared_conformance! { @cases @tests $make } };
+    (run: $make:ident, $cases:ident) => { $crate::shared_conformance! { @cases @run $make $cases } };
+    (@cases $($then:tt)*) => { $crate::shared_conformance! { $($then)* => [
+        a_stream_is_the_same_from_every_node,
+        inv_d3_every_node_hears_one_order,
+        a_node_that_leaves_a_channel_takes_it_from_no_other,
+        inv_d5_a_key_that_one_node_has_used_answers_on_another,
+        inv_p1_presence_is_the_same_from_every_node,
+        a_message_for_others_reaches_all_of_them,
+        a_message_for_one_node_reaches_that_node_alone,
+        messages_of_one_sender_keep_their_order,
+        a_message_for_a_node_that_is_not_there_reaches_nobody,
+        a_large_message_arrives_whole,
+        channels_and_messages_do_not_meet,
+    ] } };
+    (@tests $make:path => [$($case:ident,)*]) => { $(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let nodes = $crate::conformance::shared::Nodes::meet($make().await).await;
+            $crate::conformance::shared::$case(nodes).await;
+        }
+    )* };
+    (@run $make:ident $cases:ident => [$($case:ident,)*]) => { $(
+        let make = std::sync::Arc::clone(&$make);
+        $cases.push((stringify!($case), Box::pin(async move {
+            let nodes = $crate::conformance::shared::Nodes::meet(make().await).await;
+            $crate::conformance::shared::$case(nodes).await;
+        })));
+    )* };
 }

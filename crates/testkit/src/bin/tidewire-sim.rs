@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use tidewire_testkit::{Outcome, Plan, Summary, Tracing, run};
+use tidewire_testkit::{FaultRates, Outcome, Plan, Summary, Tracing, run};
 
 /// Between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
@@ -29,6 +29,9 @@ struct Arguments {
     /// How many nodes share a broker; 1: one node with an engine of its own
     #[arg(long, default_value_t = 1)]
     nodes: usize,
+    /// Let nothing go wrong: then nobody may be told that something is missing
+    #[arg(long)]
+    without_faults: bool,
     /// Print everything that happens
     #[arg(long)]
     trace: bool,
@@ -41,17 +44,25 @@ fn main() -> ExitCode {
         None => (arguments.from, arguments.seeds),
     };
     let tracing = if arguments.trace { Tracing::Print } else { Tracing::Hash };
-    let summary = run_seeds(first, count, arguments.nodes, tracing);
+    let summary = run_seeds(first, count, &arguments, tracing);
     print!("{summary}");
     if summary.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn run_seeds(first: u64, count: u64, nodes: usize, tracing: Tracing) -> Summary {
+fn plan(seed: u64, arguments: &Arguments) -> Plan {
+    match (arguments.nodes, arguments.without_faults) {
+        (0..=1, false) => Plan::drawn(seed),
+        (0..=1, true) => Plan::with_rates(seed, FaultRates::none()),
+        (nodes, false) => Plan::of_nodes(seed, nodes),
+        (nodes, true) => Plan::of_nodes_with(seed, nodes, FaultRates::none()),
+    }
+}
+
+fn run_seeds(first: u64, count: u64, arguments: &Arguments, tracing: Tracing) -> Summary {
     let mut summary = Summary::default();
     let mut told_at = Instant::now();
     for seed in first..first.saturating_add(count) {
-        let plan = if nodes > 1 { Plan::of_nodes(seed, nodes) } else { Plan::drawn(seed) };
-        let outcome = run(&plan, tracing);
+        let outcome = run(&plan(seed, arguments), tracing);
         summary.add(&outcome);
         if !outcome.is_clean() && summary.failed <= TOLD_MAX {
             eprintln!("{outcome}");

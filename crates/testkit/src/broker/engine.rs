@@ -240,6 +240,15 @@ mod tests {
 
     tidewire_engine::conformance!(tests: quiet);
 
+    mod of_several_nodes {
+        tidewire_engine::shared_conformance!(tests: super::three);
+    }
+
+    async fn three() -> Vec<Arc<dyn Engine>> {
+        let (broker, _) = broker();
+        (0..3).map(|_| broker.connect() as Arc<dyn Engine>).collect()
+    }
+
     fn broker() -> (Arc<Broker>, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::new());
         let env = Env::new(clock.clone(), Trace::new(Tracing::Hash));

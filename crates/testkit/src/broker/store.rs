@@ -247,3 +247,62 @@ impl Store {
         self.present.keys().all(|channel| self.present(now, channel).is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(server: u64, fresh: &str) -> Moment {
+        Moment { now: Duration::from_secs(1), unix_ms: 0, server, fresh: fresh.into() }
+    }
+
+    fn publish(store: &mut Store, at: &Moment, data: &str) -> StreamPosition {
+        let hour = Duration::from_secs(3_600);
+        let retention = Some(HistoryRetention { size: 10, ttl: hour, meta_ttl: hour });
+        let new = NewPublication { data: data.to_owned().into(), retention, ..Default::default() };
+        store.publish(at, &"c".into(), new).0.position.unwrap()
+    }
+
+    fn read(store: &mut Store, at: &Moment) -> (Vec<String>, StreamPosition) {
+        let history = store.history(at, &"c".into(), &HistoryFilter::default(), Duration::from_secs(60));
+        let text = |publication: &Arc<Publication>| String::from_utf8_lossy(&publication.data).into_owned();
+        (history.publications.iter().map(text).collect(), history.top)
+    }
+
+    /// As `engine-redis` does on real servers: see its faults/loss.rs.
+    #[test]
+    fn inv_d2_a_copy_that_takes_over_never_gives_an_offset_out_twice_in_one_epoch() {
+        let mut store = Store::default();
+        let first = moment(1, "e1");
+        publish(&mut store, &first, "1");
+        publish(&mut store, &first, "2");
+        let (mut read_first, mut published_first) = (store.clone(), store.clone());
+        let lost = publish(&mut store, &first, "lost");
+        let (texts, top) = read(&mut read_first, &moment(2, "e2"));
+        assert_eq!((texts, top.offset), (vec!["1".to_owned(), "2".to_owned()], 2));
+        assert_ne!(top.epoch, lost.epoch, "the position of what was lost would count as current");
+        let reused = publish(&mut published_first, &moment(2, "e2"), "another");
+        assert_eq!(reused.offset, lost.offset);
+        assert_ne!(reused.epoch, lost.epoch);
+        // Once is enough: from here on the stream goes on as ever.
+        assert_eq!(publish(&mut published_first, &moment(2, "e3"), "next").epoch, reused.epoch);
+        assert_eq!(read(&mut published_first, &moment(2, "e4")).0, ["1", "2", "another", "next"]);
+    }
+
+    #[test]
+    fn inv_p1_entries_of_a_dead_node_are_not_seen_and_come_back_with_it() {
+        let second = Duration::from_secs;
+        let mut store = Store::default();
+        for (node, client) in [(1, "stays"), (2, "goes")] {
+            let info = Arc::new(ClientInfo { client: client.into(), ..Default::default() });
+            store.enter(second(0), node, second(5), &"c".into(), info, second(3_600));
+        }
+        store.prolong(second(4), 1, second(5));
+        let seen = |store: &Store, at| store.present(second(at), &"c".into()).len();
+        assert_eq!((seen(&store, 4), seen(&store, 5)), (2, 1));
+        assert_eq!(store.presence_stats(second(5), &"c".into()).clients, 1);
+        store.prolong(second(6), 2, second(5));
+        assert_eq!(seen(&store, 6), 2);
+        assert!(store.is_deserted(second(20)));
+    }
+}

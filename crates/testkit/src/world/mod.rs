@@ -20,11 +20,11 @@ use std::time::Duration;
 
 use tidewire_core::Completion;
 use tidewire_engine::{BoxFuture, ManualClock};
-use tidewire_protocol::ChannelName;
 
 use self::backend::Backend;
 use self::hosts::{Host, Thread};
 use self::publishing::Lane;
+use self::verdict::Survey;
 use crate::client::Client;
 use crate::draw::Draw;
 use crate::env::{Due, Env};
@@ -94,7 +94,7 @@ enum Done {
     Published { lane: usize, ok: bool },
     Ticked { host: usize },
     Prolonged { host: usize },
-    Surveyed(Option<Vec<(ChannelName, u32)>>),
+    Surveyed(Survey),
     Nothing,
 }
 
@@ -115,8 +115,8 @@ struct World {
     links: Vec<Link>,
     lanes: Vec<Lane>,
     publishing: bool,
-    /// Channels and their subscribers as a node tells them.
-    surveyed: Option<Vec<(ChannelName, u32)>>,
+    /// What a node says of all of them, once it has been asked.
+    surveyed: Option<Survey>,
 }
 
 /// Plays a plan to its end.
@@ -125,11 +125,17 @@ pub fn run(plan: &Plan, tracing: Tracing) -> Outcome {
     world.begin();
     world.play_until(plan.trouble);
     world.calm_down();
-    world.play_until(plan.trouble + CALM_PUBLISHING);
-    world.publish_last();
-    let settled = plan.trouble + STRICT_AFTER.max(CALM_PUBLISHING) + plan.convergence();
-    world.play_until(settled - SURVEY_BEFORE);
-    world.survey();
+    let settled = match plan.found_within {
+        Some(patience) => plan.trouble + patience,
+        None => {
+            world.play_until(plan.trouble + CALM_PUBLISHING);
+            world.publish_last();
+            let settled = plan.trouble + STRICT_AFTER.max(CALM_PUBLISHING) + plan.convergence();
+            world.play_until(settled - SURVEY_BEFORE);
+            world.survey();
+            settled
+        }
+    };
     world.play_until(settled);
     let report = world.judge();
     world.leave();
@@ -255,7 +261,7 @@ impl World {
             Done::Published { lane, ok } => self.lane_done(lane, ok),
             Done::Ticked { host } => self.hosts[host].ticking = false,
             Done::Prolonged { host } => self.hosts[host].prolonging = false,
-            Done::Surveyed(found) => self.surveyed = found,
+            Done::Surveyed(survey) => self.surveyed = Some(survey),
             Done::Nothing => {}
         }
     }

@@ -4,25 +4,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidewire_checker::Report;
+use tidewire_core::{Reached, Target};
 use tidewire_protocol::{ChannelName, StreamPosition};
 
 use super::{Done, World};
-use crate::client::Phase;
+use crate::client::{Client, Phase};
+
+/// What one node says of all.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// Channels and their subscribers; `None` if somebody did not answer.
+    channels: Option<Vec<(ChannelName, u32)>>,
+    /// How many connections of the first client's user there are.
+    reached: Reached,
+}
 
 impl World {
-    /// Asks any node which channels have subscribers on all of them.
+    /// Asks any node which channels have subscribers, and to do something harmless to a client.
     pub(super) fn survey(&mut self) {
         let Some(host) = self.any_host() else { return };
         let node = Arc::clone(&self.hosts[host].node);
-        let ask = async move { Done::Surveyed(node.channels("").await.ok()) };
+        let first = Target::user(self.clients.first().map(Client::user).unwrap_or_default());
+        let ask = async move {
+            let channels = node.channels("").await.ok();
+            let reached = node.refresh(&first, false, 0, None).await;
+            Done::Surveyed(Survey { channels, reached })
+        };
         self.spawn(host, Box::pin(ask));
     }
 
     /// Everyone is there again, stands at the head, and presence says so.
     pub(super) fn judge(&mut self) -> Report {
         self.env.note(format_args!("judgement"));
-        let mut complaints: Vec<String> =
-            self.clients.iter().flat_map(crate::client::Client::complaints).collect();
+        let mut complaints: Vec<String> = self.clients.iter().flat_map(Client::complaints).collect();
         complaints.extend(self.judge_presence());
         complaints.extend(self.judge_nodes());
         complaints.extend(self.judge_survey());
@@ -96,11 +110,21 @@ impl World {
                 expected.insert(name, following);
             }
         }
-        let found = self.surveyed.clone().map(BTreeMap::from_iter);
-        if found.as_ref() == Some(&expected) {
+        if self.plan.found_within.is_some() {
             return Vec::new();
         }
-        vec![format!("channels are said to have {found:?} subscribers and have {expected:?}")]
+        let Some(Survey { channels, reached }) = &self.surveyed else {
+            return vec!["a node does not say who is there".into()];
+        };
+        let mut complaints = Vec::new();
+        let found = channels.clone().map(BTreeMap::from_iter);
+        if found.as_ref() != Some(&expected) {
+            complaints.push(format!("channels are said to have {found:?} subscribers and have {expected:?}"));
+        }
+        if *reached != (Reached { connections: 1, silent_nodes: 0 }) {
+            complaints.push(format!("an operation on the one connection of a user came to {reached:?}"));
+        }
+        complaints
     }
 
     /// Nothing is left of anybody.
