@@ -433,7 +433,7 @@ def redis_latency(bench: Bench, scale: Scale) -> dict:
 
 
 def redis_latency_figures() -> tuple:
-    figures = [Figure("ratio", "added by Redis and a second node, p50, over the bare ping-pong's", "", ("<=", 5))]
+    figures = [Figure("ratio", "added by Redis and a second node, p50, over the bare ping-pong's", "", ("<=", 3))]
     kinds = [("added", "publish through one node, delivery by another, less both by one"), ("engine", "engine to engine")]
     for key, words in [*kinds, ("plain", "bare PUBLISH to SUBSCRIBE")]:
         figures.append(Figure(f"{key}_p50", f"{words}, p50", "µs"))

@@ -220,7 +220,9 @@ pub(crate) fn resubscribe(wanted: &Wanted, runtime: &Runtime) -> Figures {
         std::thread::sleep(Duration::from_millis(1));
     }
     figures.add("resubscribe_s", begun.elapsed().as_secs_f64());
-    figures.add("resubscribe_connect_failures", engine.counters().connect_failures as f64);
+    let counters = engine.counters();
+    figures.add("resubscribe_connects", counters.connects as f64);
+    figures.add("resubscribe_connect_failures", counters.connect_failures as f64);
     figures.add("resubscribe_cpu_s", (used(ClockId::ProcessCPUTime) - used_before).as_secs_f64());
     figures
 }
