@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// By how much the coarse number may be wrong: two parts of it are rounded to a hundredth of a second, at both ends.
+const COARSE_ERROR: Duration = Duration::from_millis(20);
+
 /// A process on this machine.
 #[derive(Debug, Clone)]
 pub struct Process(PathBuf);
@@ -99,19 +102,26 @@ impl Sample {
     /// Processor time since an earlier sample.
     pub fn cpu_since(&self, earlier: &Self) -> Duration {
         let ((threads, coarse), (before, coarse_before)) = (&self.cpu, &earlier.cpu);
-        let has_ended = before.keys().any(|thread| !threads.contains_key(thread));
-        if threads.is_empty() || has_ended {
-            return coarse.saturating_sub(*coarse_before);
-        }
+        let coarse = coarse.saturating_sub(*coarse_before);
         let since = |(thread, ran): (&String, &Duration)| {
             ran.saturating_sub(before.get(thread).copied().unwrap_or_default())
         };
-        threads.iter().map(since).sum()
+        let exact = threads.iter().map(since).sum();
+        // What a thread that has ended ran is in the coarse number only. One that did next to nothing, such as a worker
+        // that went for want of work, need not cost the others' precision.
+        let has_ended = before.keys().any(|thread| !threads.contains_key(thread));
+        if threads.is_empty() || (has_ended && coarse.abs_diff(exact) > COARSE_ERROR) {
+            coarse
+        } else {
+            exact
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::time::{ClockId, clock_gettime};
+
     use super::*;
 
     #[test]
@@ -128,6 +138,24 @@ mod tests {
         let cpu = after.cpu_since(&before);
         assert!(cpu > Duration::from_millis(5) && cpu < Duration::from_secs(60), "{cpu:?}");
         drop(work);
+    }
+
+    #[test]
+    fn what_a_thread_did_that_has_ended_is_counted() {
+        let (start, started) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            started.recv().unwrap();
+            let ran = || {
+                let time = clock_gettime(ClockId::ThreadCPUTime);
+                Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+            };
+            while ran() < Duration::from_millis(200) {}
+        });
+        let before = Process::this().sample().unwrap();
+        start.send(()).unwrap();
+        thread.join().unwrap();
+        let cpu = Process::this().sample().unwrap().cpu_since(&before);
+        assert!(cpu >= Duration::from_millis(170), "{cpu:?}");
     }
 
     #[test]
