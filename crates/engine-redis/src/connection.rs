@@ -56,8 +56,14 @@ struct Waiting {
     cost: usize,
     left: usize,
     replies: Vec<Value>,
-    to: Option<oneshot::Sender<Result<Vec<Value>, Failure>>>,
+    to: Option<oneshot::Sender<Outcome>>,
 }
+
+/// What became of a command.
+pub(crate) type Outcome = Result<Vec<Value>, Failure>;
+
+/// Where the outcome comes.
+pub(crate) type Answer = oneshot::Receiver<Outcome>;
 
 /// How a call failed, by what is known about its command.
 #[derive(Debug, Clone)]
@@ -94,10 +100,17 @@ impl Connection {
         &self.shared.server
     }
 
+    /// Sends a command, if there is room for it at once and the connection has not ended.
+    pub(crate) fn begin(&self, command: &Command) -> Option<Answer> {
+        let (cost, permits) = cost(command);
+        self.shared.room.try_acquire_many(permits).ok()?.forget();
+        let (to, answer) = oneshot::channel();
+        self.shared.enqueue(command, cost, Some(to)).then_some(answer)
+    }
+
     /// Sends a command; its replies. Dropping the future does not take the command back.
-    pub(crate) async fn call(&self, command: &Command) -> Result<Vec<Value>, Failure> {
-        let cost = (command.bytes().len() + COMMAND_COST).min(ROOM);
-        let permits = u32::try_from(cost).unwrap_or(u32::MAX);
+    pub(crate) async fn call(&self, command: &Command) -> Outcome {
+        let (cost, permits) = cost(command);
         match self.shared.room.acquire_many(permits).await {
             Ok(permit) => permit.forget(),
             Err(_) => return Err(Failure::NotSent(self.shared.reason())),
@@ -106,10 +119,12 @@ impl Connection {
         if !self.shared.enqueue(command, cost, Some(to)) {
             return Err(Failure::NotSent(self.shared.reason()));
         }
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Unknown(self.shared.reason())),
-        }
+        answer.await.unwrap_or_else(|_| Err(self.unanswered()))
+    }
+
+    /// How a call failed whose answer was dropped.
+    pub(crate) fn unanswered(&self) -> Failure {
+        Failure::Unknown(self.shared.reason())
     }
 
     /// Ends the connection.
@@ -130,12 +145,7 @@ impl Connection {
 // === impl Shared ===
 
 impl Shared {
-    fn enqueue(
-        &self,
-        command: &Command,
-        cost: usize,
-        to: Option<oneshot::Sender<Result<Vec<Value>, Failure>>>,
-    ) -> bool {
+    fn enqueue(&self, command: &Command, cost: usize, to: Option<oneshot::Sender<Outcome>>) -> bool {
         let mut state = self.state.lock();
         if state.closed {
             return false;
@@ -220,6 +230,12 @@ impl Shared {
     fn broken(&self, cause: impl std::fmt::Display) -> Error {
         Error::Broken { server: Arc::clone(&self.server), cause: cause.to_string().into() }
     }
+}
+
+/// What a command takes of the room, also as the semaphore counts it.
+fn cost(command: &Command) -> (usize, u32) {
+    let cost = (command.bytes().len() + COMMAND_COST).min(ROOM);
+    (cost, u32::try_from(cost).unwrap_or(u32::MAX))
 }
 
 /// Moves bytes until the connection ends; why it did.

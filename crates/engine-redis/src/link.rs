@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::connection::{Connection, Failure};
+use crate::connection::{Connection, Failure, Outcome};
 use crate::dial::Dialer;
 use crate::error::{Error, Result};
 use crate::locate::Locator;
@@ -68,8 +68,21 @@ impl Link {
     /// # Errors
     /// [`Error::Timeout`], [`Error::Server`], or why there is no connection.
     pub(crate) async fn call(&self, command: &Command, again: Again, deadline: Instant) -> Result<Value> {
-        let values = self.call_all(command, again, deadline).await?;
-        values.into_iter().next().ok_or_else(|| Error::protocol("no answer"))
+        let begun = Instant::now();
+        let mut first = None;
+        if let Ok(connection) = self.connection()
+            && let Some(answer) = connection.begin(command)
+        {
+            // The usual way needs no more than this; everything else lies elsewhere, since callers move this future.
+            let outcome = match tokio::time::timeout_at(deadline, answer).await {
+                Ok(Ok(Ok(values))) if refusal(&values).is_none() => return one(values),
+                Ok(Ok(outcome)) => Some(outcome),
+                Ok(Err(_)) => Some(Err(connection.unanswered())),
+                Err(_) => None,
+            };
+            first = Some((connection, outcome));
+        }
+        one(Box::pin(self.go_on(first, begun, command, again, deadline)).await?)
     }
 
     /// As [`Link::call`], for several commands in one. The first error decides.
@@ -79,7 +92,18 @@ impl Link {
         again: Again,
         deadline: Instant,
     ) -> Result<Vec<Value>> {
-        let begun = Instant::now();
+        self.go_on(None, Instant::now(), command, again, deadline).await
+    }
+
+    /// Goes on after a first attempt, if there was one, until there is an answer. `None` is none in time.
+    async fn go_on(
+        &self,
+        mut first: Option<(Connection, Option<Outcome>)>,
+        begun: Instant,
+        command: &Command,
+        again: Again,
+        deadline: Instant,
+    ) -> Result<Vec<Value>> {
         let late = |error: Option<Error>| {
             Metrics::count(&self.metrics.timeouts);
             error.unwrap_or_else(|| Error::Timeout(begun.elapsed()))
@@ -87,21 +111,24 @@ impl Link {
         // Why the last attempt failed says more than that time ran out.
         let mut reason = None;
         loop {
-            let connection = match self.connection() {
-                Ok(connection) => connection,
-                Err(_) => match Box::pin(tokio::time::timeout_at(deadline, self.up())).await {
-                    Ok(connection) => connection?,
-                    Err(_) => return Err(late(reason.or_else(|| self.down_because()))),
-                },
+            let (connection, outcome) = match first.take() {
+                Some(attempt) => attempt,
+                None => {
+                    let connection = match tokio::time::timeout_at(deadline, self.up()).await {
+                        Ok(connection) => connection?,
+                        Err(_) => return Err(late(reason.or_else(|| self.down_because()))),
+                    };
+                    let outcome = tokio::time::timeout_at(deadline, connection.call(command)).await.ok();
+                    (connection, outcome)
+                }
             };
-            let answer = match tokio::time::timeout_at(deadline, connection.call(command)).await {
-                Ok(answer) => answer,
-                Err(_) => return Err(late(reason)),
+            let Some(outcome) = outcome else {
+                return Err(late(reason));
             };
-            match answer {
+            match outcome {
                 Ok(values) => match refusal(&values) {
                     None => return Ok(values),
-                    Some(error) => match Box::pin(self.handle(&connection, &error, deadline)).await {
+                    Some(error) => match self.handle(&connection, &error, deadline).await {
                         true => reason = Some(error),
                         false => return Err(error),
                     },
@@ -185,6 +212,10 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn one(values: Vec<Value>) -> Result<Value> {
+    values.into_iter().next().ok_or_else(|| Error::protocol("no answer"))
 }
 
 fn not_yet() -> Error {
