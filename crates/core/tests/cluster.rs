@@ -81,6 +81,20 @@ fn a_node_that_says_goodbye_is_gone_at_once() {
     assert_eq!(uids(&together, 0).len(), 1);
 }
 
+/// It may still be driven for a moment: while it says so, and until it is dropped.
+#[test]
+fn a_node_that_has_said_goodbye_is_not_heard_again() {
+    let mut together = Together::new(2, setup);
+    let second = Arc::clone(&together.worlds[1].node);
+    together.finish(async move { second.leave_cluster().await });
+    together.pass(4);
+    assert_eq!(uids(&together, 0).len(), 1, "no heartbeat");
+    together.add(Uuid::from_u128(3), setup());
+    assert_eq!(uids(&together, 2).len(), 2, "no answer to who has just come");
+    together.pass(4);
+    assert_eq!((uids(&together, 0).len(), uids(&together, 2).len()), (2, 2));
+}
+
 #[test]
 fn an_operation_reaches_the_users_connections_on_every_node() {
     let mut together = Together::new(3, setup);

@@ -55,6 +55,8 @@ struct State {
     calls: Calls,
     handled: Handled,
     next_heartbeat: Millis,
+    /// This node has said goodbye: a heartbeat now would have the others wait for it.
+    has_left: bool,
 }
 
 /// What another node asks of this one's connections.
@@ -108,7 +110,7 @@ impl Cluster {
             tracing::warn!(%node, "node has not been heard of for too long and is taken for dead");
             state.calls.gone(node);
         }
-        let due = now >= state.next_heartbeat;
+        let due = now >= state.next_heartbeat && !state.has_left;
         if due {
             state.next_heartbeat = now + HEARTBEAT_MS;
         }
@@ -255,6 +257,7 @@ impl Node {
 
     /// Tells the others that nothing more is to be expected from this node.
     pub async fn leave_cluster(&self) {
+        self.cluster().state.lock().has_left = true;
         self.say(Recipients::Others, Body::Farewell(Farewell {})).await;
     }
 
@@ -300,10 +303,14 @@ impl Node {
                 .map(|(cpu_seconds, resident_bytes)| ProcessUse { cpu_seconds, resident_bytes }),
         };
         let name = info.name.clone();
-        if self.cluster().state.lock().peers.heard(from, info, millis(self.now().mono)) {
+        let (is_new, has_left) = {
+            let state = &mut *self.cluster().state.lock();
+            (state.peers.heard(from, info, millis(self.now().mono)), state.has_left)
+        };
+        if is_new {
             tracing::info!(node = %from, name, "node has come");
         }
-        heartbeat.introduce_yourself.then(|| {
+        (heartbeat.introduce_yourself && !has_left).then(|| {
             let mine = self.heartbeat(false);
             async move { self.say(Recipients::One(from), Body::Heartbeat(mine)).await }.boxed()
         })
