@@ -96,6 +96,11 @@ impl Connection {
         Self { shared }
     }
 
+    /// Whether both are handles on one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     pub(crate) fn server(&self) -> &Arc<str> {
         &self.shared.server
     }

@@ -32,7 +32,7 @@ pub(crate) enum Again {
 
 /// Keeps a connection to a primary. Ends with its owner.
 pub(crate) struct Link {
-    state: watch::Receiver<State>,
+    state: Arc<watch::Sender<State>>,
     metrics: Arc<Metrics>,
     keeper: JoinHandle<()>,
 }
@@ -41,6 +41,8 @@ pub(crate) struct Link {
 enum State {
     Down(Option<Error>),
     Up(Connection),
+    /// For good.
+    Stopped,
 }
 
 /// What a link needs to come up.
@@ -58,9 +60,10 @@ pub(crate) struct Way {
 impl Link {
     /// Begins to connect.
     pub(crate) fn start(way: Way) -> Self {
-        let (up, state) = watch::channel(State::Down(None));
+        let state = Arc::new(watch::Sender::new(State::Down(None)));
         let metrics = Arc::clone(&way.metrics);
-        Self { state, metrics, keeper: tokio::spawn(keep(way, up)) }
+        let keeper = tokio::spawn(keep(way, Arc::clone(&state)));
+        Self { state, metrics, keeper }
     }
 
     /// Sends a command until there is an answer; ends by the deadline in any case.
@@ -129,13 +132,20 @@ impl Link {
                 Ok(values) => match refusal(&values) {
                     None => return Ok(values),
                     Some(error) => match self.handle(&connection, &error, deadline).await {
-                        true => reason = Some(error),
+                        true => {
+                            reason = Some(error);
+                            continue;
+                        }
                         false => return Err(error),
                     },
                 },
                 Err(Failure::NotSent(error)) => reason = Some(error),
                 Err(Failure::Unknown(error)) if again == Again::Harmless => reason = Some(error),
                 Err(Failure::Unknown(error)) => return Err(error),
+            }
+            // Whoever asks a connection that has ended is answered at once: asking it again would never end.
+            if tokio::time::timeout_at(deadline, self.not(&connection)).await.is_err() {
+                return Err(late(reason));
             }
         }
     }
@@ -145,30 +155,39 @@ impl Link {
         match &*self.state.borrow() {
             State::Up(connection) => Ok(connection.clone()),
             State::Down(error) => Err(error.clone().unwrap_or_else(not_yet)),
+            State::Stopped => Err(stopped()),
         }
     }
 
     /// Ends the connection for good; whoever waits is told.
     pub(crate) fn stop(&self) {
         self.keeper.abort();
-        if let State::Up(connection) = &*self.state.borrow() {
+        if let State::Up(connection) = self.state.send_replace(State::Stopped) {
             connection.close("it is no longer used");
         }
     }
 
+    /// Waits until this is not the connection any more.
+    async fn not(&self, connection: &Connection) {
+        let mut state = self.state.subscribe();
+        let other = |state: &State| !matches!(state, State::Up(now) if now.is(connection));
+        // It cannot fail: the sender is ours.
+        let _ = state.wait_for(other).await;
+    }
+
     /// Waits for a connection; fails at once if it is no use waiting.
     async fn up(&self) -> Result<Connection> {
-        let mut state = self.state.clone();
+        let mut state = self.state.subscribe();
         let found = state
             .wait_for(|state| match state {
-                State::Up(_) => true,
+                State::Up(_) | State::Stopped => true,
                 State::Down(error) => error.as_ref().is_some_and(Error::is_permanent),
             })
             .await;
         match found.as_deref() {
             Ok(State::Up(connection)) => Ok(connection.clone()),
             Ok(State::Down(error)) => Err(error.clone().unwrap_or_else(not_yet)),
-            Err(_) => Err(not_yet()),
+            Ok(State::Stopped) | Err(_) => Err(stopped()),
         }
     }
 
@@ -176,6 +195,7 @@ impl Link {
         match &*self.state.borrow() {
             State::Up(_) => None,
             State::Down(error) => error.clone(),
+            State::Stopped => Some(stopped()),
         }
     }
 
@@ -222,6 +242,10 @@ fn not_yet() -> Error {
     Error::Connect { server: "redis".into(), cause: "not connected yet".into() }
 }
 
+fn stopped() -> Error {
+    Error::Connect { server: "redis".into(), cause: "it is no longer used".into() }
+}
+
 fn refusal(values: &[Value]) -> Option<Error> {
     values.iter().find_map(|value| match value {
         Value::Error(text) => Some(Error::Server(String::from_utf8_lossy(text).into())),
@@ -229,14 +253,28 @@ fn refusal(values: &[Value]) -> Option<Error> {
     })
 }
 
-/// Connects, for ever.
-async fn keep(way: Way, up: watch::Sender<State>) {
+/// Changes the state, unless the link has been stopped.
+fn set(state: &watch::Sender<State>, new: State) -> bool {
+    state.send_if_modified(|state| match state {
+        State::Stopped => false,
+        _ => {
+            *state = new;
+            true
+        }
+    })
+}
+
+/// Connects, until the link is stopped.
+async fn keep(way: Way, state: Arc<watch::Sender<State>>) {
     let mut backoff = Backoff::default();
     loop {
         match connect(&way).await {
             Ok((address, connection)) => {
                 tracing::info!(server = %address, "connected to Redis");
-                up.send_replace(State::Up(connection.clone()));
+                if !set(&state, State::Up(connection.clone())) {
+                    connection.close("it is no longer used");
+                    return;
+                }
                 let since = Instant::now();
                 let error = tokio::select! {
                     error = connection.closed() => error,
@@ -246,7 +284,7 @@ async fn keep(way: Way, up: watch::Sender<State>) {
                     }
                 };
                 tracing::warn!(%error, "lost Redis");
-                up.send_replace(State::Down(Some(error)));
+                set(&state, State::Down(Some(error)));
                 if since.elapsed() > STEADY {
                     backoff.reset();
                 }
@@ -254,7 +292,7 @@ async fn keep(way: Way, up: watch::Sender<State>) {
             Err(error) => {
                 Metrics::count(&way.metrics.connect_failures);
                 tracing::warn!(name = way.locator.name(), %error, "cannot connect to Redis");
-                up.send_replace(State::Down(Some(error)));
+                set(&state, State::Down(Some(error)));
             }
         }
         tokio::time::sleep(backoff.next()).await;
@@ -265,4 +303,60 @@ async fn connect(way: &Way) -> Result<(crate::Address, Connection)> {
     let address = way.locator.find().await?;
     let socket = way.dialer.dial(&address, &script::loading()).await?;
     Ok((address, Connection::start(socket, way.silence_max, Arc::clone(&way.metrics))))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewire_redis_testkit::{Flavour, Start};
+
+    use super::*;
+    use crate::dial::{DialerOptions, Wanted};
+    use crate::options::{Address, Login};
+
+    fn way(port: u16) -> Way {
+        let dialer = Dialer::new(DialerOptions {
+            wanted: Wanted::Primary,
+            login: &Login::default(),
+            db: 0,
+            client_name: "",
+            timeout: Duration::from_secs(5),
+            tls: None,
+        });
+        Way {
+            locator: Arc::new(Locator::Fixed(Address::tcp("127.0.0.1", port))),
+            dialer: Arc::new(dialer.expect("options that can be used")),
+            silence_max: Duration::from_secs(5),
+            metrics: Arc::default(),
+        }
+    }
+
+    /// A node of a cluster that owns nothing any more is stopped while calls are under way. They asked its ended
+    /// connection again and again, for ever: it answers at once, so that no deadline was looked at.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_call_on_a_stopped_link_ends_at_once() {
+        let server = Start::new(Flavour::Redis).run();
+        let link = Arc::new(Link::start(way(server.port())));
+        let ping = Command::words(&["PING"]);
+        let soon = || Instant::now() + Duration::from_secs(20);
+        link.call(&ping, Again::Harmless, soon()).await.expect("an answer");
+        server.pause();
+        let called = Arc::clone(&link);
+        let under_way = tokio::spawn(async move {
+            let ping = Command::words(&["PING"]);
+            called.call(&ping, Again::Harmless, Instant::now() + Duration::from_secs(20)).await
+        });
+        while link.metrics.read().commands_in_flight == 0 {
+            tokio::task::yield_now().await;
+        }
+        link.stop();
+        let error = under_way.await.expect("no panic").expect_err("it is stopped");
+        assert!(matches!(error, Error::Connect { .. }), "{error}");
+        let begun = Instant::now();
+        let error = link.call(&ping, Again::Harmless, soon()).await.expect_err("it is stopped");
+        assert!(
+            matches!(error, Error::Connect { .. }) && begun.elapsed() < Duration::from_secs(5),
+            "{error}"
+        );
+        server.resume();
+    }
 }

@@ -149,6 +149,19 @@ impl Cluster {
         best.filter(|(_, votes)| **votes > 0).unwrap_or_else(|| panic!("nobody owns {key}")).0
     }
 
+    /// The replica of a primary.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn replica_of(&self, primary: usize) -> usize {
+        let port = self.servers[primary].port().to_string();
+        let follows = |server: &Server| {
+            let info = server.ask(&["INFO", "replication"]);
+            info.info("role") == "slave" && info.info("master_port") == port
+        };
+        self.servers.iter().position(follows).unwrap_or_else(|| panic!("no replica of {port}"))
+    }
+
     /// Moves the slot of a key from one primary to another, key by key, while it is in use.
     ///
     /// # Panics

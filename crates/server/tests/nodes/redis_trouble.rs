@@ -154,14 +154,20 @@ async fn inv_d2_sentinel_promotes_a_replica() {
     let redis = under_sentinel(&servers);
     survive(&redis, &[DISCONNECTS, CHANNELS_LOST, EPOCHS_RENEWED], async |_, watch| {
         let old = servers.primary();
+        // Else it may be over before a busy machine has noticed.
+        servers.sentinels[0].pause();
         servers.servers[old].kill();
         watch.all_fall().await;
-        eventually("another is the primary", async || match servers.primary() {
-            same if same == old => Err(same),
+        servers.sentinels[0].resume();
+        let new = eventually("another is the primary", async || match servers.primary() {
+            same if same == old => Err(servers.sentinels[0].log()),
             other => Ok(other),
         })
         .await;
+        // It comes back as the primary that it was, and Sentinel or we make a replica of it.
         servers.servers[old].start_again();
+        let port = servers.servers[new].port().to_string();
+        servers.servers[old].ask(&["REPLICAOF", "127.0.0.1", &port]);
         becomes_a_replica(&servers.servers[old]);
     })
     .await;
@@ -174,8 +180,12 @@ async fn inv_d2_a_primary_of_a_cluster_is_lost() {
     survive(&redis, &[DISCONNECTS, CHANNELS_LOST, EPOCHS_RENEWED], async |_, watch| {
         let key = log_of(LOGS[0], &cluster);
         let old = cluster.owner(&key);
+        // Else it may be over before a busy machine has noticed.
+        let replica = cluster.replica_of(old);
+        cluster.servers[replica].pause();
         cluster.servers[old].kill();
         watch.all_fall().await;
+        cluster.servers[replica].resume();
         eventually("another owns the slot", async || match cluster.owner(&key) {
             same if same == old => Err(same),
             other => Ok(other),

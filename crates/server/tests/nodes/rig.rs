@@ -19,6 +19,8 @@ pub(crate) const NODES: usize = 3;
 pub(crate) const LEASE: Duration = Duration::from_secs(4);
 /// How often presence is renewed.
 pub(crate) const PRESENCE_EVERY: Duration = Duration::from_secs(3);
+/// How long any answer may take, with `io_timeout` of 2 s.
+const ANSWER: Duration = Duration::from_secs(30);
 /// The secret of the clients' tokens.
 pub(crate) const SECRET: &str = "secret-of-the-tests-with-three-nodes";
 
@@ -88,7 +90,7 @@ pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, body:
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         Ok(Answer { status: status.ok_or(io::ErrorKind::InvalidData)?, body: body.to_owned() })
     };
-    tokio::time::timeout(PATIENCE, whole).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    tokio::time::timeout(ANSWER, whole).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// Calls a method of the API: its result, or what went wrong.
@@ -154,6 +156,11 @@ impl Nodes {
     /// Where the nodes listen that have not been killed.
     pub(crate) fn alive(&self) -> impl Iterator<Item = SocketAddr> {
         self.servers.iter().flatten().map(|server| server.external)
+    }
+
+    /// Whether it has not been killed.
+    pub(crate) fn is_alive(&self, node: usize) -> bool {
+        self.servers[node].is_some()
     }
 
     /// Kills one at once.
@@ -222,6 +229,21 @@ impl Nodes {
     /// What a node has written.
     pub(crate) fn written(&self, node: usize) -> String {
         self.servers[node].as_ref().map(Server::written).unwrap_or_default()
+    }
+}
+
+impl Drop for Nodes {
+    /// Of a test that fails, leaves the logs for whoever has to find out why.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for (node, server) in self.servers.iter().enumerate() {
+            let file = std::env::temp_dir().join(format!("tidewire-nodes-{}-{node}.log", std::process::id()));
+            let log = server.as_ref().map(Server::written).unwrap_or_default();
+            let _ = std::fs::write(&file, log);
+            println!("the log of node {node} at {}: {}", self.addresses[node], file.display());
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::fleet::Fleet;
 use crate::record::{Record, Seen};
-use crate::rig::{NODES, Nodes, position, try_call};
+use crate::rig::{NODES, Nodes, eventually, position, try_call};
 
 /// Channels with history. Many enough to lie on every primary of a cluster.
 pub(crate) const LOGS: [&str; 6] = ["log:0", "log:1", "log:2", "log:3", "log:4", "log:5"];
@@ -99,11 +99,14 @@ impl Scene {
 
     /// Waits until the API of every node that lives has taken publications from now on.
     pub(crate) async fn publishing_goes_on(&self) {
-        for (node, publisher) in self.publishers.iter().enumerate() {
+        for (node, publisher) in
+            self.publishers.iter().enumerate().filter(|(node, _)| self.nodes.is_alive(*node))
+        {
             let accepted = || publisher.progress.accepted.load(Ordering::Relaxed);
             let enough = accepted() + LOGS.len() as u64;
-            crate::rig::eventually(&format!("node {node} publishes"), async || {
-                if publisher.task.is_finished() || accepted() >= enough { Ok(()) } else { Err(accepted()) }
+            eventually(&format!("node {node} publishes"), async || {
+                assert!(!publisher.task.is_finished(), "node {node} does not answer any more");
+                if accepted() >= enough { Ok(()) } else { Err(accepted()) }
             })
             .await;
         }
@@ -123,9 +126,7 @@ impl Scene {
     /// node. Returns those ends.
     pub(crate) async fn all_arrive(&self) -> Vec<(String, Position)> {
         let record = &self.fleet.record;
-        let nodes: Vec<usize> = (0..NODES)
-            .filter(|node| self.nodes.alive().any(|at| at == self.nodes.addresses[*node]))
-            .collect();
+        let nodes: Vec<usize> = (0..NODES).filter(|node| self.nodes.is_alive(*node)).collect();
         let mut heads = Vec::new();
         for channel in LOGS {
             for node in &nodes {
