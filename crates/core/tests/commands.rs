@@ -5,6 +5,7 @@
 mod harness;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -137,6 +138,20 @@ fn a_new_connection_evicts_the_users_others_where_only_one_is_wanted() {
     assert!(replies[0]["connect"]["subs"]["h:#u"].is_object(), "{replies:?}");
     let (second, _) = connect_as(&mut world, "u");
     assert_eq!((world.closing(first), world.closing(second)), (Some(3504), None));
+}
+
+/// What the engine did for a call that it did not answer would stay.
+#[test]
+fn inv_p1_who_was_refused_a_subscription_is_not_present() {
+    let (mut world, link) = Setup::default().build_lossy();
+    let key = world.connected();
+    link.presence_unanswered.store(true, Ordering::Relaxed);
+    let replies = world.say(key, r#"{"id":2,"subscribe":{"channel":"h:a"}}"#);
+    assert_eq!(replies[0]["error"]["code"], 100, "{replies:?}");
+    assert_eq!(now_or_never(world.node.presence("h:a")).unwrap().len(), 0);
+    link.presence_unanswered.store(false, Ordering::Relaxed);
+    world.say(key, r#"{"id":3,"subscribe":{"channel":"h:a"}}"#);
+    assert_eq!(now_or_never(world.node.presence("h:a")).unwrap().len(), 1);
 }
 
 #[test]

@@ -183,13 +183,17 @@ impl PresenceStore for RedisEngine {
             let deadline = Instant::now() + self.shared.io_timeout;
             let left = self.shared.leave(&channel, &client, deadline).await;
             if left.is_err() {
-                let mut owed = self.shared.leases.owed.lock();
-                if owed.len() < OWED_MAX {
-                    owed.insert((channel, client));
-                }
+                self.presence_forget(&channel, &client);
             }
             Ok(left?)
         })
+    }
+
+    fn presence_forget(&self, channel: &ChannelName, client: &str) {
+        let mut owed = self.shared.leases.owed.lock();
+        if owed.len() < OWED_MAX {
+            owed.insert((channel.clone(), client.to_owned()));
+        }
     }
 
     fn presence(&self, channel: &ChannelName) -> BoxFuture<'_, Result<Vec<Arc<ClientInfo>>, EngineError>> {

@@ -29,6 +29,12 @@ pub trait PresenceStore: Send + Sync + 'static {
     /// Removes the entry of a client; no entry is no error.
     fn presence_remove(&self, channel: &ChannelName, client: &str) -> BoxFuture<'_, Result<()>>;
 
+    /// Sees to it that there will be no entry of a client whose [`PresenceStore::presence_add`] failed and who is not going
+    /// to be here: it may have been made all the same. Does not wait for it. A later add is not undone.
+    fn presence_forget(&self, _channel: &ChannelName, _client: &str) {
+        // Where a call that fails has done nothing, there is nothing to do.
+    }
+
     /// Everyone whose entry has not run out, ordered by client id.
     fn presence(&self, channel: &ChannelName) -> BoxFuture<'_, Result<Vec<Arc<ClientInfo>>>>;
 

@@ -1,5 +1,7 @@
 //! Servers that know each other.
 
+use std::time::{Duration, Instant};
+
 use crate::server::free_port;
 use crate::{Answer, Flavour, Server, Start, ask};
 
@@ -61,6 +63,28 @@ impl Replicated {
         let Answer::List(parts) = answer else { panic!("{answer:?}") };
         let port = parts[1].text();
         self.servers.iter().position(|server| server.port().to_string() == port).unwrap()
+    }
+}
+
+impl Replicated {
+    /// Waits until a failover away from a primary has come to its end, and says to which. Before that, Sentinels may still
+    /// think better of it.
+    ///
+    /// # Panics
+    /// If that does not come within a minute.
+    pub fn wait_for_another(&self, old: usize) -> usize {
+        let begun = Instant::now();
+        loop {
+            let info = self.sentinels[0].ask(&["INFO", "sentinel"]);
+            let is =
+                |server: &Server| info.text().contains(&format!("status=ok,address={},", server.address()));
+            match self.servers.iter().position(is) {
+                Some(new) if new != old => return new,
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+            let log = || self.sentinels[0].log();
+            assert!(begun.elapsed() < Duration::from_secs(60), "no failover: {info:?}\n{}", log());
+        }
     }
 }
 

@@ -504,10 +504,11 @@ impl Question {
     ) -> Result<Option<History>, Refusal> {
         let engine: &Arc<dyn Engine> = node.engine();
         if let Some(info) = &presence {
-            engine
-                .presence_add(channel, Arc::clone(info), self.presence_ttl)
-                .await
-                .map_err(|error| engine_refusal(&error))?;
+            let added = engine.presence_add(channel, Arc::clone(info), self.presence_ttl).await;
+            if let Err(error) = added {
+                engine.presence_forget(channel, &info.client);
+                return Err(engine_refusal(&error));
+            }
         }
         let Some(filter) = self.filter else {
             return Ok(None);

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidewire_engine::{
-    Announcements, BoxFuture, Broker, Capabilities, Engine, History, HistoryFilter, NewPublication,
-    PresenceStats, PresenceStore, Published, Result,
+    Announcements, BoxFuture, Broker, Capabilities, Engine, EngineError, History, HistoryFilter,
+    NewPublication, PresenceStats, PresenceStore, Published, Result,
 };
 use tidewire_engine_embedded::EmbeddedEngine;
 use tidewire_protocol::{ChannelName, ClientInfo, Epoch, Publication};
@@ -22,6 +22,8 @@ pub struct LossyEngine {
 pub struct Wire {
     /// Publications are dropped on their way to the node.
     pub muffled: AtomicBool,
+    /// Nobody answers who enters presence, though it is done.
+    pub presence_unanswered: AtomicBool,
     /// Channels the node has subscribed (`+`) and left (`-`).
     pub interest: Mutex<Vec<String>>,
 }
@@ -127,7 +129,17 @@ impl PresenceStore for LossyEngine {
         info: Arc<ClientInfo>,
         ttl: Duration,
     ) -> BoxFuture<'_, Result<()>> {
-        self.inner.presence_add(channel, info, ttl)
+        let added = self.inner.presence_add(channel, info, ttl);
+        if self.wire.presence_unanswered.load(Ordering::Relaxed) {
+            let unanswered = EngineError::Unavailable("no answer".into());
+            return Box::pin(async move { added.await.and(Err(unanswered)) });
+        }
+        added
+    }
+
+    fn presence_forget(&self, channel: &ChannelName, client: &str) {
+        let removed = self.inner.presence_remove(channel, client);
+        futures_util::FutureExt::now_or_never(removed).unwrap().unwrap();
     }
 
     fn presence_remove(&self, channel: &ChannelName, client: &str) -> BoxFuture<'_, Result<()>> {

@@ -206,6 +206,27 @@ async fn inv_p1_who_leaves_while_redis_is_down_is_gone_once_it_is_back() {
     presence_is(&node, &c, &["comes back", "stays"]).await;
 }
 
+/// A server that stood still does what it was asked long ago, for callers who were told that it failed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_p1_who_was_refused_is_not_present_after_all() {
+    let server = Start::new(Flavour::Redis).run();
+    let soon = Duration::from_millis(300);
+    let lease = Duration::from_millis(600);
+    let options =
+        Options { topology: only(&server), node_lease: lease, io_timeout: soon, ..Options::default() };
+    let node = Node::with(options).await;
+    let c = ChannelName::from("c");
+    let hour = Duration::from_secs(3_600);
+    node.engine.presence_add(&c, present("stays"), hour).await.expect("added");
+    server.pause();
+    node.engine.presence_add(&c, present("refused"), hour).await.expect_err("nobody answers");
+    node.engine.presence_forget(&c, "refused");
+    server.resume();
+    presence_is(&node, &c, &["stays"]).await;
+    tokio::time::sleep(2 * lease).await;
+    presence_is(&node, &c, &["stays"]).await;
+}
+
 /// Counts; a recorder would make a hundred thousand notes.
 #[derive(Default)]
 struct Losses {

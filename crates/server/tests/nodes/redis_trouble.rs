@@ -148,6 +148,33 @@ async fn inv_d1_clients_of_redis_are_paused() {
     assert_eq!(outcome.report.told.resets, 0, "nothing was lost:\n{}", outcome.report);
 }
 
+/// Only the connections that bring announcements: what is published meanwhile is read from history.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_d4_announcements_are_cut_off_again_and_again() {
+    let redis = Start::new(Flavour::Valkey).run();
+    let outcome = survive(&on(&redis), &[DISCONNECTS, CHANNELS_LOST], async |scene, _| {
+        for _ in 0..5 {
+            redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+            scene.publishing_goes_on().await;
+        }
+    })
+    .await;
+    assert_eq!(outcome.report.told.resets, 0, "nothing was lost:\n{}", outcome.report);
+}
+
+/// No connection breaks, and everything is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_d2_redis_is_emptied_under_its_nodes() {
+    let redis = Start::new(Flavour::Redis).run();
+    let outcome = survive(&on(&redis), &["tidewire_redis_scripts_loaded_again_total"], async |scene, _| {
+        redis.ask(&["FLUSHALL"]);
+        redis.ask(&["SCRIPT", "FLUSH"]);
+        scene.publishing_goes_on().await;
+    })
+    .await;
+    assert!(outcome.report.told.resets > 0, "what is gone was not told");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inv_d2_sentinel_promotes_a_replica() {
     let mut servers = Replicated::start(Flavour::Redis, 2);
@@ -159,11 +186,7 @@ async fn inv_d2_sentinel_promotes_a_replica() {
         servers.servers[old].kill();
         watch.all_fall().await;
         servers.sentinels[0].resume();
-        let new = eventually("another is the primary", async || match servers.primary() {
-            same if same == old => Err(servers.sentinels[0].log()),
-            other => Ok(other),
-        })
-        .await;
+        let new = tokio::task::block_in_place(|| servers.wait_for_another(old));
         // It comes back as the primary that it was, and Sentinel or we make a replica of it.
         servers.servers[old].start_again();
         let port = servers.servers[new].port().to_string();
