@@ -147,7 +147,11 @@ async fn inv_p1_entries_of_a_dead_node_vanish_with_its_lease() {
     };
     // Leases are prolonged while their nodes live.
     tokio::time::sleep(2 * lease).await;
-    assert_eq!((seen().await, numbers().await), (vec!["goes".to_owned(), "stays".to_owned()], (2, 1)));
+    // A busy machine may be late for once, which hides a node's entries until its lease is prolonged.
+    let begun = Instant::now();
+    while (seen().await, numbers().await) != (vec!["goes".to_owned(), "stays".to_owned()], (2, 1)) {
+        assert!(begun.elapsed() < PATIENCE, "the leases of living nodes are over");
+    }
     drop(dying);
     let died = Instant::now();
     while seen().await != ["stays"] {
