@@ -181,7 +181,8 @@ async fn presence_is(node: &Node, channel: &ChannelName, clients: &[&str]) {
 /// A client that left while Redis was down would be present until its entry's own time is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inv_p1_who_leaves_while_redis_is_down_is_gone_once_it_is_back() {
-    let mut server = Start::new(Flavour::Redis).with(&["--appendonly", "yes"]).run();
+    let mut server =
+        Start::new(Flavour::Redis).with(&["--appendonly", "yes", "--appendfsync", "always"]).run();
     let lease = Duration::from_millis(600);
     let options = Options {
         topology: only(&server),

@@ -110,7 +110,7 @@ async fn inv_p1_who_is_present_stays_so_while_the_server_is_full() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inv_d2_streams_of_a_server_that_comes_back_full_can_be_read() {
     for flavour in [Flavour::Redis, Flavour::Valkey] {
-        let options = ["--maxmemory-policy", "noeviction", "--appendonly", "yes"];
+        let options = ["--maxmemory-policy", "noeviction", "--appendonly", "yes", "--appendfsync", "always"];
         let mut server = Start::new(flavour).with(&options).run();
         let node = Node::on(&server).await;
         let c = ChannelName::from("c");

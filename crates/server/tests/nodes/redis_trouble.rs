@@ -105,7 +105,8 @@ async fn inv_d2_redis_is_killed_and_comes_back_with_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inv_d2_valkey_is_killed_and_comes_back_with_its_log() {
-    let mut redis = Start::new(Flavour::Valkey).with(&["--appendonly", "yes"]).run();
+    let mut redis =
+        Start::new(Flavour::Valkey).with(&["--appendonly", "yes", "--appendfsync", "always"]).run();
     survive(&on(&redis), &[DISCONNECTS, CHANNELS_LOST, EPOCHS_RENEWED], async |scene, watch| {
         let before = scene.nodes.head(0, LOGS[0]).await;
         redis.kill();
