@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Run;
-use crate::cli::ClientArgs;
+use crate::arguments::ClientArgs;
 use crate::outcome::Outcome;
 
 /// Faster than any server, so that what is under way at once is the only bound.

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::publishing::{Load, PublishArgs, tell_published, until_published};
 use super::{Run, floor};
-use crate::cli::{ClientArgs, duration};
+use crate::arguments::{ClientArgs, duration};
 use crate::outcome::Outcome;
 
 /// Publishes to many subscribers and counts deliveries.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::cli::duration;
+use crate::arguments::duration;
 use crate::limits;
 use crate::outcome::Outcome;
 use crate::process::{Process, Sample};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::{Moment, Run, floor};
-use crate::cli::{ClientArgs, duration};
+use crate::arguments::{ClientArgs, duration};
 use crate::outcome::Outcome;
 
 /// Connects, subscribes, holds, and says what that costs the server.

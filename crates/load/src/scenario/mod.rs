@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::cli::ClientArgs;
+use crate::arguments::ClientArgs;
 use crate::fleet::{Backoff, Fleet, FleetOptions};
 use crate::judge::Judge;
 use crate::limits;

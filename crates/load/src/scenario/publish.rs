@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::publishing::{Load, OVERDUE, PublishArgs, tell_published};
-use crate::cli::duration;
+use crate::arguments::duration;
 use crate::judge::Note;
 use crate::outcome::Outcome;
 use crate::process::Process;

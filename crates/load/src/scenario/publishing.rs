@@ -9,7 +9,7 @@ use tidewire_checker::{ChannelKey, Position};
 
 use super::Run;
 use crate::api::Api;
-use crate::cli::{ApiArgs, ClientArgs};
+use crate::arguments::{ApiArgs, ClientArgs};
 use crate::outcome::Outcome;
 use crate::payload;
 use crate::publisher::{PUBLICATIONS_MAX, Published, Publisher, PublisherOptions, Via};

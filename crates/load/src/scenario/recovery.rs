@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::Run;
 use super::publishing::{Load, PublishArgs, tell_published, until_published};
-use crate::cli::{ClientArgs, duration};
+use crate::arguments::{ClientArgs, duration};
 use crate::fleet::Backoff;
 use crate::outcome::Outcome;
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::Run;
-use crate::cli::{ClientArgs, duration};
+use crate::arguments::{ClientArgs, duration};
 use crate::fleet::Backoff;
 use crate::outcome::Outcome;
 

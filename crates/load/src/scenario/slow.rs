@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::Run;
 use super::publishing::{Load, PublishArgs, tell_published, until_published};
-use crate::cli::{ClientArgs, duration};
+use crate::arguments::{ClientArgs, duration};
 use crate::fleet::Backoff;
 use crate::outcome::Outcome;
 use crate::stats::Latency;
