@@ -48,6 +48,8 @@ struct Repair {
     read_again_at: Millis,
     /// Doubts came up after the read began, so it may not have seen what is missing.
     doubted: bool,
+    /// The read before brought nothing, and the hole was there when this one began.
+    fruitless: bool,
 }
 
 /// What is to be done with an announcement.
@@ -224,6 +226,7 @@ impl Watch {
 
     /// First what was missing, then what has gathered; the rest of that waits for another read if there is one more hole.
     fn catch_up(&mut self, channel: &ChannelName, repair: Repair, history: History) -> Repaired {
+        let (before, top) = (self.known.offset, history.top.clone());
         let heard: BTreeSet<u64> = repair.gathered.iter().map(|broadcast| broadcast.offset()).collect();
         let mut broadcasts = missing(channel, &self.known, history);
         let found = broadcasts.iter().filter(|broadcast| !heard.contains(&broadcast.offset())).count();
@@ -237,10 +240,16 @@ impl Watch {
                 broadcasts.push(next);
             }
         }
-        // However often that happens, each read has brought followers on.
+        let fruitless = gathered.peek().is_some() && self.known.offset == before;
+        if fruitless && repair.fruitless {
+            // An engine does not have what it has announced, and reading on and on would not change that.
+            broadcasts.extend(gathered);
+            return self.start_over(Repair { gathered: broadcasts, ..Repair::default() }, top);
+        }
+        // However often that happens, each read but one brings followers on.
         let again = gathered.peek().is_some() || repair.doubted;
         if again {
-            let mut next = Repair::default();
+            let mut next = Repair { fruitless, ..Repair::default() };
             gathered.for_each(|broadcast| next.keep(broadcast));
             self.repair = Some(Box::new(next));
         }
@@ -294,6 +303,7 @@ impl Default for Repair {
             failures: 0,
             read_again_at: NEVER,
             doubted: false,
+            fruitless: false,
         }
     }
 }

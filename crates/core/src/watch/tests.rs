@@ -95,6 +95,32 @@ fn inv_d4_a_hole_is_filled_from_history_before_anything_later_is_handed_out() {
     assert!(matches!(watch.hear(announcement(8, "e"), 0), Heard::Pass(_)));
 }
 
+/// Such an announcement is forged, or history comes from a copy that lags. It must cost no read after the other.
+#[test]
+fn bad_b1_an_announcement_that_history_does_not_have_ends_its_repair() {
+    let mut watch = watch_at(3);
+    assert!(matches!(watch.hear(announcement(9, "e"), 0), Heard::Gap(_)));
+    let first = repaired(&mut watch, nothing(3, "e")).unwrap();
+    assert_eq!((first.lost, first.again, first.broadcasts.len()), (false, true, 0));
+    assert!(matches!(watch.hear(join(), 0), Heard::Taken));
+    let second = repaired(&mut watch, nothing(3, "e")).unwrap();
+    assert_eq!((second.lost, second.again), (true, false));
+    assert_eq!(offsets(&second.broadcasts), [9, 0]);
+    assert!(matches!(watch.hear(announcement(10, "e"), 0), Heard::Pass(_)));
+}
+
+/// It was heard while the first read was under way, so only the second can have it.
+#[test]
+fn inv_d4_a_hole_that_comes_up_during_a_read_is_found_by_the_next() {
+    let mut watch = watch_at(3);
+    let read = watch.read(0);
+    assert!(matches!(watch.hear(announcement(5, "e"), 0), Heard::Taken));
+    let first = watch.repaired(&CHANNEL.into(), &read, nothing(3, "e"), 0).unwrap();
+    assert_eq!((first.lost, first.again), (false, true));
+    let second = repaired(&mut watch, history(4..=5, 5, "e")).unwrap();
+    assert_eq!((offsets(&second.broadcasts), second.lost, second.again), (vec![4, 5], false, false));
+}
+
 #[test]
 fn inv_d4_a_hole_behind_the_read_is_read_again() {
     let mut watch = watch_at(3);

@@ -12,6 +12,9 @@ use super::store::{Moment, Store};
 use super::{Broker, State};
 use crate::fault::Fault;
 
+/// More commands in one second than any lawful world has.
+const COMMANDS_PER_SECOND_MAX: u32 = 1_000;
+
 /// What a server does in one step, and what it announces.
 pub(super) type Step<T> = Box<dyn FnOnce(&mut Store, &Moment) -> (T, Vec<Out>) + Send>;
 
@@ -84,6 +87,7 @@ impl Broker {
 
     fn fate(&self, node: usize, what: &str) -> Fate {
         let state = &mut *self.state();
+        self.count(state);
         let latency = self.manners.several.latency_ms;
         let mut fate = Fate {
             before: state.draw.millis(0, latency),
@@ -102,6 +106,16 @@ impl Broker {
         }
         self.env.note(format_args!("node {node}: {what} {fate:?}"));
         fate
+    }
+
+    /// Nodes must not keep a server busy with nothing.
+    fn count(&self, state: &mut State) {
+        let second = self.env.now().as_secs();
+        let (counted, count) = state.busy;
+        state.busy = if counted == second { (second, count + 1) } else { (second, 1) };
+        if state.busy.1 == COMMANDS_PER_SECOND_MAX && self.manners.several.latency_ms > 0 {
+            self.env.record().violation(format!("{COMMANDS_PER_SECOND_MAX} commands in second {second}"));
+        }
     }
 
     /// A command is where its server reads it, if that is still there.

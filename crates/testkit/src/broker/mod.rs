@@ -59,6 +59,8 @@ struct State {
     /// By node.
     links: Vec<Link>,
     draw: Draw,
+    /// Commands of the latest second, and which that is.
+    busy: (u64, u32),
 }
 
 struct Server {
@@ -91,6 +93,7 @@ impl Broker {
             epochs: 0,
             links: Vec::new(),
             draw: draw.fork("broker"),
+            busy: (0, 0),
         };
         Arc::new_cyclic(|me| Self {
             env,
