@@ -67,6 +67,19 @@ impl Replicated {
 }
 
 impl Replicated {
+    /// How long Sentinels wait for an answer before they take a server for dead. At first half a second, which a busy machine
+    /// may make anybody wait.
+    ///
+    /// # Panics
+    /// If a Sentinel does not take it.
+    pub fn set_patience(&self, patience: Duration) {
+        let time = patience.as_millis().to_string();
+        for sentinel in &self.sentinels {
+            let answer = sentinel.ask(&["SENTINEL", "SET", NAME, "down-after-milliseconds", &time]);
+            assert_eq!(answer, Answer::Text("OK".into()));
+        }
+    }
+
     /// Waits until a failover away from a primary has come to its end, and says to which. Before that, Sentinels may still
     /// think better of it.
     ///

@@ -180,6 +180,9 @@ async fn inv_d2_redis_is_emptied_under_its_nodes() {
 async fn inv_d2_sentinel_promotes_a_replica() {
     let mut servers = Replicated::start(Flavour::Redis, 2);
     let redis = under_sentinel(&servers);
+    // Nobody is to be promoted but for our doing, however busy the machine is.
+    let (never, at_once) = (Duration::from_secs(3_600), Duration::from_millis(500));
+    servers.set_patience(never);
     survive(&redis, &[DISCONNECTS, CHANNELS_LOST, EPOCHS_RENEWED], async |_, watch| {
         let old = servers.primary();
         // Else it may be over before a busy machine has noticed.
@@ -187,7 +190,9 @@ async fn inv_d2_sentinel_promotes_a_replica() {
         servers.servers[old].kill();
         watch.all_fall().await;
         servers.sentinels[0].resume();
+        servers.set_patience(at_once);
         let new = tokio::task::block_in_place(|| servers.wait_for_another(old));
+        servers.set_patience(never);
         // It comes back as the primary that it was, and Sentinel or we make a replica of it.
         servers.servers[old].start_again();
         let port = servers.servers[new].port().to_string();
