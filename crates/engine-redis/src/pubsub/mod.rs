@@ -38,6 +38,8 @@ use table::{Meaning, Table, Wishes};
 
 /// Channels in one command.
 const BATCH: usize = 1_000;
+/// When Redis is asked again for what it announced before and then refused, as after a change of rights.
+const REFUSED_AGAIN: Duration = Duration::from_secs(3);
 /// Items the node is told before other tasks have a turn.
 const TURN: usize = 256;
 
@@ -190,6 +192,8 @@ async fn run(shared: &Shared, mut socket: Socket) -> Error {
     let silence_max = shared.way.silence_max;
     let mut tick = tokio::time::interval((silence_max / 8).max(Duration::from_millis(20)));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut again = tokio::time::interval(REFUSED_AGAIN);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sending = BytesMut::new();
     let mut unflushed = false;
     let mut sent = VecDeque::new();
@@ -229,6 +233,7 @@ async fn run(shared: &Shared, mut socket: Socket) -> Error {
                 }
             }
             () = shared.wake.notified(), if sending.is_empty() => {}
+            _ = again.tick() => shared.table.lock().ask_refused_again(),
             _ = tick.tick() => {
                 if sent.is_empty() {
                     heard_at = Instant::now();

@@ -17,6 +17,8 @@ pub(crate) struct Table {
     channels: HashMap<ChannelName, Entry, foldhash::fast::RandomState>,
     /// Whose wish differs from what was asked last; may hold channels that agree by now.
     unsettled: VecDeque<ChannelName>,
+    /// To be asked for again when it is time; may hold channels that are not refused any more.
+    refused: Vec<ChannelName>,
     connected: bool,
 }
 
@@ -31,6 +33,8 @@ struct Entry {
     owes_lost: bool,
     /// The server says it belongs elsewhere; not asked for again before it is settled where.
     misplaced: bool,
+    /// The server does not announce it any more and refused to again; asked once more when it is time.
+    refused: bool,
     waiters: Vec<Waiter>,
 }
 
@@ -75,6 +79,7 @@ impl Table {
             None => self.channels.entry(channel.clone()).or_default(),
         };
         entry.wanted = wanted;
+        entry.refused = false;
         let settled = entry.asked == wanted && entry.outstanding == 0;
         if settled && (connected || !wanted) {
             let _ = waiter.send(Ok(()));
@@ -99,7 +104,7 @@ impl Table {
             let Some(entry) = self.channels.get_mut(&channel) else {
                 continue;
             };
-            if entry.asked == entry.wanted || entry.misplaced {
+            if entry.asked == entry.wanted || entry.misplaced || entry.refused {
                 continue;
             }
             entry.asked = entry.wanted;
@@ -144,11 +149,29 @@ impl Table {
         }
     }
 
-    /// Redis refuses what it was asked for a channel. Whoever waits is told; a wish to subscribe is given up with it.
+    /// Redis refuses what it was asked for a channel. Whoever waits is told, and a wish to subscribe is given up with it. Where
+    /// nobody waits the channel was announced before, and its subscribers rely on it: it will be asked for again.
     pub(crate) fn refused(&mut self, channel: &ChannelName, error: &Error) {
-        if let Some(mut entry) = self.channels.remove(channel) {
-            for waiter in entry.waiters.drain(..) {
-                let _ = waiter.send(Err(error.clone()));
+        let Some(entry) = self.channels.get_mut(channel) else { return };
+        if entry.wanted && entry.owes_lost && entry.waiters.is_empty() {
+            entry.asked = false;
+            entry.outstanding = entry.outstanding.saturating_sub(1);
+            entry.refused = true;
+            self.refused.push(channel.clone());
+            return;
+        }
+        for waiter in entry.waiters.drain(..) {
+            let _ = waiter.send(Err(error.clone()));
+        }
+        self.channels.remove(channel);
+    }
+
+    /// It is time to ask again for what was refused.
+    pub(crate) fn ask_refused_again(&mut self) {
+        for channel in self.refused.drain(..) {
+            let entry = self.channels.get_mut(&channel);
+            if entry.is_some_and(|entry| std::mem::take(&mut entry.refused)) {
+                self.unsettled.push_back(channel);
             }
         }
     }
@@ -172,11 +195,13 @@ impl Table {
     pub(crate) fn disconnected(&mut self) {
         self.connected = false;
         self.unsettled.clear();
+        self.refused.clear();
         self.channels.retain(|_, entry| {
             entry.owes_lost |= entry.asked && entry.outstanding == 0;
             entry.asked = false;
             entry.outstanding = 0;
             entry.misplaced = false;
+            entry.refused = false;
             if !entry.wanted {
                 for waiter in entry.waiters.drain(..) {
                     let _ = waiter.send(Ok(()));

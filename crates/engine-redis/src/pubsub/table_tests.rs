@@ -170,3 +170,41 @@ fn a_channel_that_moves_while_it_is_announced_is_stopped_where_it_was() {
     to.wishes(10);
     assert_eq!(to.confirmed("c", true), Meaning::Lost);
 }
+
+#[test]
+fn what_was_announced_and_is_refused_after_a_reconnect_is_asked_for_again_and_told_as_lost() {
+    let mut table = connected();
+    subscribed(&mut table, "c");
+    table.disconnected();
+    table.connected();
+    assert_eq!(table.wishes(10).subscribe, ["c".into()]);
+    table.refused(&"c".into(), &Error::Server("NOPERM".into()));
+    assert_eq!(table.wishes(10), Wishes::default(), "not at once");
+    table.ask_refused_again();
+    assert_eq!(table.wishes(10).subscribe, ["c".into()]);
+    assert_eq!(table.confirmed("c", true), Meaning::Lost);
+}
+
+#[test]
+fn a_refused_channel_can_be_wished_anew_or_given_up() {
+    let refused = || {
+        let mut table = connected();
+        subscribed(&mut table, "c");
+        table.disconnected();
+        table.connected();
+        table.wishes(10);
+        table.refused(&"c".into(), &Error::Server("NOPERM".into()));
+        table
+    };
+    let mut table = refused();
+    let mut end = wish(&mut table, "c", false);
+    assert!(is_answered(&mut end));
+    assert_eq!(table.len(), 0);
+
+    let mut table = refused();
+    let mut anew = wish(&mut table, "c", true);
+    assert_eq!(table.wishes(10).subscribe, ["c".into()]);
+    table.refused(&"c".into(), &Error::Server("NOPERM".into()));
+    assert!(matches!(anew.try_recv(), Ok(Err(Error::Server(_)))), "who waits is told");
+    assert_eq!(table.len(), 0);
+}

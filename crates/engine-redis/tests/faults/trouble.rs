@@ -106,6 +106,27 @@ async fn inv_p1_who_is_present_stays_so_while_the_server_is_full() {
     }
 }
 
+/// Nobody asks for the channel again but the node itself: its subscribers do not know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_d4_a_channel_whose_announcements_are_refused_for_a_while_is_heard_again() {
+    let server = Start::new(Flavour::Redis).run();
+    let node = Node::on(&server).await;
+    let c = ChannelName::from("c");
+    node.subscribe(&c).await;
+    // Redis cuts whoever listens to what he may not any more; the node comes back and is refused.
+    let errors = node.engine.counters().errors;
+    server.ask(&["ACL", "SETUSER", "default", "resetchannels"]);
+    let begun = Instant::now();
+    while node.engine.counters().errors == errors {
+        assert!(begun.elapsed() < PATIENCE, "no subscription was refused");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.ask(&["ACL", "SETUSER", "default", "allchannels"]);
+    node.lost(&c, 1).await;
+    node.publish(&c, "heard").await;
+    node.hears(&c, "heard").await;
+}
+
 /// Its streams go on in a new epoch, which is written down when they are read first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inv_d2_streams_of_a_server_that_comes_back_full_can_be_read() {
