@@ -41,7 +41,8 @@ export class Raw {
 
   static async open(address, options) {
     const raw = new Raw(address, options);
-    await within('the upgrade', once(raw.socket, 'open'));
+    const refused = raw.refused.then(({ status }) => { throw new Error(`the upgrade was refused: HTTP ${status}`); });
+    await within('the upgrade', Promise.race([once(raw.socket, 'open'), refused]));
     return raw;
   }
 
