@@ -19,9 +19,10 @@ class Machine:
     date: str
     load: float
     descriptors: int
+    realtime: bool
 
     @classmethod
-    def here(cls, root: pathlib.Path) -> "Machine":
+    def here(cls, root: pathlib.Path, realtime: bool) -> "Machine":
         def said(*command: str) -> str:
             done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             return done.stdout.strip()
@@ -39,6 +40,7 @@ class Machine:
             date=time.strftime("%Y-%m-%d", time.gmtime()),
             load=round(os.getloadavg()[0], 2),
             descriptors=hard,
+            realtime=realtime,
         )
 
     def warnings(self) -> list:
@@ -51,6 +53,38 @@ class Machine:
         if self.commit.endswith("+"):
             warnings.append("the sources have changes that are not committed")
         return warnings
+
+
+# A run beside more than this, in cores, is not worth much. Without anything to do the system itself uses 0.02.
+OTHERS_MAX = 0.1
+
+
+class Others:
+    """What else uses the processors while a run is under way: other processes, and other guests of the same host."""
+
+    def __init__(self):
+        self.begun = time.monotonic()
+        self.used = self.seconds()
+
+    def cores(self) -> float:
+        """How many cores, since the beginning, on average."""
+        return round(max(self.seconds() - self.used, 0) / (time.monotonic() - self.begun), 3)
+
+    @staticmethod
+    def seconds() -> float:
+        """Processor time of all processes but this one and its children, and what the host gave to others instead."""
+        own = str(os.getpid())
+        ticks = int(pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[8])
+        for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                # The name in front may have spaces and parentheses in it.
+                fields = path.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if own not in (path.parent.name, fields[1]):
+                # Its own time, and that of children that have ended: a compiler's is not lost with it.
+                ticks += sum(map(int, fields[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def processor() -> str:

@@ -19,6 +19,7 @@ API_KEY = "the key of the benchmark"
 # A run that takes longer has gone wrong.
 PATIENCE_S = 300
 START_S = 20
+REALTIME_PRIORITY = 10
 
 
 class Trouble(Exception):
@@ -63,11 +64,22 @@ def free_port() -> int:
                 return port
 
 
+def may_be_realtime() -> bool:
+    """Whether this process may give its children real-time priority."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
+    except PermissionError:
+        return False
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    return True
+
+
 class Bench:
     """Starts servers and runs the tool against them. Used with `with`: nothing is left behind."""
 
-    def __init__(self, programs: dict, server_cpu: int | None, client_cpu: int | None, raw: pathlib.Path):
+    def __init__(self, programs: dict, server_cpu: int | None, client_cpu: int | None, raw: pathlib.Path, realtime: bool):
         self.programs = programs
+        self.realtime = realtime
         self.cpus = os.sched_getaffinity(0)
         self.server_cpu, self.client_cpu = server_cpu, client_cpu
         self.raw = raw
@@ -130,8 +142,15 @@ class Bench:
         return path
 
     def bind(self, cpu: int | None):
-        """What a child does first: goes to its core, if it has one and there is such a core."""
-        return lambda: os.sched_setaffinity(0, {cpu} if cpu in self.cpus else self.cpus)
+        """What a child does first: goes to its core, if it has one and there is such a core, and before all else there if
+        that was asked for."""
+
+        def at_first() -> None:
+            os.sched_setaffinity(0, {cpu} if cpu in self.cpus else self.cpus)
+            if self.realtime:
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
+
+        return at_first
 
     def load(self, server: "Server", *words: str, floor: bool = False, api: "Server" = None) -> dict:
         """Runs the tool; its figures. What went wrong but left figures is noted. `api`: through which node it publishes,

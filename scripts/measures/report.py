@@ -5,7 +5,7 @@ import json
 import pathlib
 import statistics
 
-from .machine import Machine
+from .machine import OTHERS_MAX, Machine
 
 BEGIN = "<!-- figures: scripts/bench --write -->"
 END = "<!-- end of figures -->"
@@ -20,11 +20,19 @@ class Measured:
         self.values = {figure.key: [] for figure in row.figures}
         self.commands = []
         self.problems = []
+        self.disturbances = []
+        self.others = 0.0
 
     def add(self, values: dict, commands: list) -> None:
         for key, value in values.items():
             self.values[key].append(value)
         self.commands = commands
+
+    def beside(self, run: int, others: float) -> None:
+        """Notes how many cores other work used during a run."""
+        self.others = max(self.others, others)
+        if others > OTHERS_MAX:
+            self.disturbances.append(f"run {run}: other work on the machine used {others:.2f} cores")
 
     def is_whole(self) -> bool:
         """Whether every figure is there and nothing went wrong."""
@@ -38,7 +46,8 @@ class Measured:
             "runs": max(map(len, self.values.values())),
             "figures": figures,
             "commands": self.commands,
-            "problems": self.problems[:10],
+            "problems": self.problems[:10] + self.disturbances[:10],
+            "others": self.others,
             "machine": dataclasses.asdict(machine),
         }
 
@@ -114,14 +123,19 @@ class Book:
         for name in names:
             machine = self.rows[name]["machine"]
             key = tuple(machine[fact] for fact in [*MACHINE_KEYS, "commit", "date"])
-            groups.setdefault(key, []).append((name, self.rows[name]["runs"], machine["load"]))
+            key += (machine.get("realtime", False),)
+            # Rows that were written down before others were watched do not tell of them.
+            others = self.rows[name].get("others")
+            groups.setdefault((*key, others is None), []).append((name, self.rows[name]["runs"], machine["load"], others))
         sentences = []
-        for (processor, cores, kernel, rustc, commit, date), rows in groups.items():
+        for (processor, cores, kernel, rustc, commit, date, realtime, unwatched), rows in groups.items():
             what = "All rows" if len(groups) == 1 else ", ".join(f"`{name}`" for name, *_ in rows)
-            load = max(load for *_, load in rows)
+            load = max(load for _, _, load, _ in rows)
+            priority = ", with real-time priority" if realtime else ""
+            others = "" if unwatched else f", other work meanwhile at most {max(others for *_, others in rows):.2f} cores"
             sentences.append(
                 f"{what}: commit {commit}, {date}; {cores} cores of {processor}, Linux {kernel}, rustc {rustc}, load of the"
-                f" machine beforehand {load}. Runs: " + ", ".join(f"{name} {runs}" for name, runs, _ in rows) + "."
+                f" machine beforehand {load}{others}{priority}. Runs: " + ", ".join(f"{name} {runs}" for name, runs, *_ in rows) + "."
             )
         return sentences
 
