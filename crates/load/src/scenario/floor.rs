@@ -2,7 +2,8 @@
 //!
 //! The loop runs in a process of its own (half of the sockets each, as with a server), on one thread that does nothing but
 //! write (`writer`); this process reads and answers pings (`reader`). Its processor time is what no server can do without,
-//! and so is the time that its frames take.
+//! and so is the time that its frames take. At a pace it is told of each round over a socket when the round is due, as a
+//! server is told by a publisher: the way in is a part of being late.
 
 mod reader;
 mod writer;
@@ -102,11 +103,11 @@ struct Rounds {
     rounds: usize,
     /// Frames per write.
     gather: usize,
-    /// When each round is due; as soon as possible without.
+    /// When each round is due, which the loop waits to be told; as soon as possible without.
     pace: Option<Pace>,
 }
 
-/// Moments that both processes know.
+/// Moments by the clock of the machine.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Pace {
     /// Of the monotonic clock.

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use rustix::time::ClockId;
 
-use super::{PING, PONG, Rounds, time};
+use super::{PING, PONG, Pace, Rounds, time};
 use crate::stats::Latency;
 
 /// No measurement takes longer.
@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Sockets that are read, each with the bytes that came on it in this measurement.
 pub(super) struct Reader {
     poll: Poll,
+    /// Over which the loop is told that a round is due: a byte for each.
+    calls: std::net::TcpStream,
     sockets: Vec<(TcpStream, u64)>,
 }
 
@@ -26,21 +28,37 @@ impl Reader {
     pub(super) fn connect(sockets: usize, port: u16) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut opened = Vec::with_capacity(sockets);
-        for number in 0..sockets {
+        let connect = || -> anyhow::Result<std::net::TcpStream> {
             let stream =
                 std::net::TcpStream::connect(address).context("connecting to the writing process")?;
-            stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        let calls = connect()?;
+        let mut opened = Vec::with_capacity(sockets);
+        for number in 0..sockets {
+            let stream = connect()?;
+            stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
             opened.push((stream, 0));
         }
-        Ok(Self { poll, sockets: opened })
+        Ok(Self { poll, calls, sockets: opened })
     }
 
-    /// Reads all frames. At a pace: how long after its moment each was read, else nothing.
+    /// Reads all frames. At a pace: calls for each round, and tells how long after its moment each frame was read.
     pub(super) fn read(&mut self, rounds: Rounds, frame_bytes: usize) -> anyhow::Result<Latency> {
+        let Some(pace) = rounds.pace else { return self.read_frames(rounds, frame_bytes) };
+        let calls = self.calls.try_clone()?;
+        std::thread::scope(|threads| {
+            let calling = threads.spawn(move || call(calls, pace, rounds.rounds));
+            let latency = self.read_frames(rounds, frame_bytes)?;
+            calling.join().map_err(|_| anyhow::anyhow!("the caller panicked"))??;
+            Ok(latency)
+        })
+    }
+
+    fn read_frames(&mut self, rounds: Rounds, frame_bytes: usize) -> anyhow::Result<Latency> {
         let frame_bytes = frame_bytes as u64;
         let mut latency = Latency::default();
         let mut left = (rounds.rounds * self.sockets.len() * rounds.gather) as u64 * frame_bytes;
@@ -104,4 +122,13 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// Tells the loop of each round when it is due, as a publisher does a server.
+fn call(mut calls: std::net::TcpStream, pace: Pace, rounds: usize) -> std::io::Result<()> {
+    for round in 0..rounds {
+        std::thread::sleep(pace.due(round).saturating_sub(time(ClockId::Monotonic)));
+        calls.write_all(b"!")?;
+    }
+    Ok(())
 }

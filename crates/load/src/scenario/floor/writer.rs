@@ -43,6 +43,7 @@ pub fn write(args: &WriterArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut out = std::io::stdout();
     writeln!(out, "{}", listener.local_addr()?.port())?;
+    let (mut calls, _) = listener.accept()?;
     let mut streams = Vec::with_capacity(sockets);
     for _ in 0..sockets {
         let (stream, _) = listener.accept()?;
@@ -51,7 +52,7 @@ pub fn write(args: &WriterArgs) -> anyhow::Result<()> {
     }
     for line in std::io::stdin().lines() {
         let written = match serde_json::from_str(&line?)? {
-            Task::Rounds(rounds) => write_rounds(&mut streams, args.bytes as usize, rounds)?,
+            Task::Rounds(rounds) => write_rounds(&mut streams, &mut calls, args.bytes as usize, rounds)?,
             Task::Pings(steps) => ping(&mut streams, steps)?,
         };
         writeln!(out, "{}", serde_json::to_string(&written)?)?;
@@ -59,13 +60,18 @@ pub fn write(args: &WriterArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_rounds(streams: &mut [TcpStream], frame_bytes: usize, rounds: Rounds) -> std::io::Result<Written> {
+fn write_rounds(
+    streams: &mut [TcpStream],
+    calls: &mut TcpStream,
+    frame_bytes: usize,
+    rounds: Rounds,
+) -> std::io::Result<Written> {
     let Rounds { rounds, gather, pace } = rounds;
     let frames = vec![b'x'; frame_bytes * gather];
     let (began, cpu) = (Instant::now(), time(ClockId::ThreadCPUTime));
-    for round in 0..rounds {
-        if let Some(pace) = pace {
-            std::thread::sleep(pace.due(round).saturating_sub(time(ClockId::Monotonic)));
+    for _ in 0..rounds {
+        if pace.is_some() {
+            calls.read_exact(&mut [0])?;
         }
         for stream in &mut *streams {
             stream.write_all(&frames)?;
