@@ -70,6 +70,6 @@ pub struct Metrics {
     pub bus_unreadable: Counter,
     /// Nodes that did not answer, over all that was asked of the others.
     pub silent_nodes: Counter,
-    /// Panics contained in a connection's turn. Anything but 0 is a bug.
+    /// Panics contained in a connection's turn, or by the driver. Anything but 0 is a bug.
     pub contained_panics: Counter,
 }

@@ -169,6 +169,11 @@ impl Worker {
         self.turn(key.0, now, |connection, turn| connection.close(why, turn));
     }
 
+    /// The driver has contained a panic; it is counted with those of connections' turns.
+    pub fn panicked(&mut self) {
+        self.shared.node.metrics().contained_panics.increment();
+    }
+
     /// Takes the result of a task.
     pub fn complete(&mut self, done: Completion, now: Now) {
         let current = self.connections.get(done.slot as usize).map(Connection::generation);

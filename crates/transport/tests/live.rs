@@ -327,8 +327,35 @@ async fn inv_g6_a_panic_over_one_socket_ends_that_one_alone() {
         eventually(|| server.controls.gone.load(Ordering::SeqCst) == round).await;
         other.text("still there").await;
         assert_eq!(other.next_text().await, "still there");
+        assert_eq!(server.controls.panics.load(Ordering::SeqCst), round);
     }
     server.connections_become(1).await;
+}
+
+#[tokio::test]
+async fn inv_g6_a_reactor_that_panics_drops_its_connections_and_serves_the_next_ones() {
+    let server = Server::start(Setup::default()).await;
+    for round in 1..=3 {
+        let (mut one, mut other) = (server.raw().await, server.raw().await);
+        one.text("panic soon").await;
+        assert!(one.next().await.is_none() && other.next().await.is_none(), "they were kept");
+        server.connections_become(0).await;
+        eventually(|| server.controls.gone.load(Ordering::SeqCst) == 2 * round).await;
+        assert_eq!(server.controls.panics.load(Ordering::SeqCst), round);
+    }
+    let mut later = server.raw().await;
+    later.text("served").await;
+    assert_eq!(later.next_text().await, "served");
+}
+
+#[tokio::test]
+async fn a_reactor_that_has_ended_is_given_no_socket() {
+    let (reactors, _) = start_reactors(ReactorOptions::default());
+    let early = reactors.seat(None).expect("a seat");
+    drop(early);
+    reactors.shutdown(Duration::ZERO).await;
+    assert!(reactors.seat(None).is_none(), "a socket would be left with nobody");
+    assert_eq!(reactors.connections(), 0);
 }
 
 // === reading stops and goes on ===

@@ -45,6 +45,8 @@ pub trait Driven: 'static {
     fn wants_read(&self, key: ConnectionKey) -> bool;
     /// Set if the connection is to be closed.
     fn closing(&self, key: ConnectionKey) -> Option<&Closing>;
+    /// Something panicked on the reactor's thread and was contained. What it was over is told by [`Driven::gone`].
+    fn panicked(&mut self) {}
 }
 
 impl Driven for Worker {
@@ -92,5 +94,8 @@ impl Driven for Worker {
     }
     fn closing(&self, key: ConnectionKey) -> Option<&Closing> {
         Worker::closing(self, key)
+    }
+    fn panicked(&mut self) {
+        Worker::panicked(self);
     }
 }

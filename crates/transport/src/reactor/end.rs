@@ -1,6 +1,7 @@
 //! The ways a socket goes.
 
 use std::cmp::Reverse;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -131,12 +132,21 @@ impl<D: Driven> EventLoop<D> {
 
     /// Drops every socket: the reactor ends.
     pub(super) fn abandon_all(&mut self) {
+        self.drop_all();
+        self.driven.advance(self.now);
+        self.run_tasks();
+    }
+
+    /// Drops every socket and tells its connection.
+    pub(super) fn drop_all(&mut self) {
         let ids: Vec<usize> = self.entries.iter().map(|(id, _)| id).collect();
         for id in ids {
             // Slab keys are given out as u32 only.
-            self.lost(u32::try_from(id).unwrap_or(u32::MAX));
+            let id = u32::try_from(id).unwrap_or(u32::MAX);
+            if catch_unwind(AssertUnwindSafe(|| self.lost(id))).is_err() {
+                tracing::error!("the end of a connection panicked; please report this");
+                self.driven.panicked();
+            }
         }
-        self.driven.advance(self.now);
-        self.run_tasks();
     }
 }

@@ -109,24 +109,39 @@ impl<D: Driven> EventLoop<D> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
-            self.now = read(&*self.clock);
-            for event in &events {
-                if event.token() != WAKE {
-                    self.on_socket(event);
-                }
+            if catch_unwind(AssertUnwindSafe(|| self.turn(&events))).is_err() {
+                self.start_over();
             }
-            self.mailbox.awake();
-            self.take_mail();
-            self.driven.advance(self.now);
-            self.run_tasks();
-            self.read_again();
-            self.fire_timers();
-            self.sweep();
-            self.run_tasks();
-            self.mailbox.counts.writes.fetch_add(std::mem::take(&mut self.writes), Ordering::Relaxed);
         }
         self.abandon_all();
         Ok(())
+    }
+
+    fn turn(&mut self, events: &Events) {
+        self.now = read(&*self.clock);
+        for event in events {
+            if event.token() != WAKE {
+                self.on_socket(event);
+            }
+        }
+        self.mailbox.awake();
+        self.take_mail();
+        self.driven.advance(self.now);
+        self.run_tasks();
+        self.read_again();
+        self.fire_timers();
+        self.sweep();
+        self.run_tasks();
+        self.mailbox.counts.writes.fetch_add(std::mem::take(&mut self.writes), Ordering::Relaxed);
+    }
+
+    /// Drops every connection after a panic that was over none of them alone: what they have missed is not known, and
+    /// their clients come back and recover. Others find a reactor that serves them.
+    fn start_over(&mut self) {
+        tracing::error!("a reactor's turn panicked and its connections are dropped; please report this");
+        self.driven.panicked();
+        self.mailbox.awake();
+        self.drop_all();
     }
 
     /// How long to wait for readiness.
@@ -214,6 +229,7 @@ impl<D: Driven> EventLoop<D> {
             return;
         }
         tracing::error!("a socket's turn panicked and it is dropped; please report this");
+        self.driven.panicked();
         // It may have been on loan.
         self.buffer.resize(READ_BYTES_PER_TURN, 0);
         self.lost(id);
@@ -230,7 +246,10 @@ impl<D: Driven> EventLoop<D> {
                     let inbox = Arc::clone(&self.inbox);
                     self.runtime.spawn(async move { inbox.push_completion(future.await) });
                 }
-                Err(_) => tracing::error!("a task of a connection panicked"),
+                Err(_) => {
+                    tracing::error!("a task of a connection panicked; please report this");
+                    self.driven.panicked();
+                }
             }
         }
     }

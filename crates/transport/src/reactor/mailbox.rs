@@ -32,17 +32,44 @@ pub(super) struct Mailbox {
     waker: Waker,
     /// A wake-up is on its way: more of them would only cost system calls.
     woken: AtomicBool,
+    /// Nobody reads it any more.
+    closed: AtomicBool,
     pub(super) counts: Counts,
 }
 
 impl Mailbox {
     pub(super) fn new(waker: Waker, counts: Counts) -> Self {
-        Self { commands: Mutex::default(), waker, woken: AtomicBool::new(false), counts }
+        Self {
+            commands: Mutex::default(),
+            waker,
+            woken: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            counts,
+        }
     }
 
     pub(super) fn send(&self, command: Command) {
-        self.commands.lock().push(command);
+        let mut commands = self.commands.lock();
+        if self.is_closed() {
+            return;
+        }
+        commands.push(command);
+        drop(commands);
         self.wake();
+    }
+
+    /// The reactor has ended: what comes now is dropped, and what came too late to be read.
+    pub(super) fn close(&self) {
+        let mut commands = self.commands.lock();
+        self.closed.store(true, Ordering::Release);
+        let unread = std::mem::take(&mut *commands);
+        drop(commands);
+        // Sockets among them, which take a while.
+        drop(unread);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     pub(super) fn wake(&self) {

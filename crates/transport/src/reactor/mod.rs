@@ -103,10 +103,12 @@ impl Reactors {
             let (options, make, clock, runtime) =
                 (Arc::clone(&options), Arc::clone(&make), Arc::clone(&clock), runtime.clone());
             std::thread::Builder::new().name(format!("reactor-{number}")).spawn(move || {
+                let closing = Closing(Arc::clone(&mailbox));
                 let event_loop = EventLoop::new(poll, make(number), mailbox, clock, runtime, options);
                 if let Err(error) = event_loop.run() {
                     tracing::error!(%error, number, "reactor stopped");
                 }
+                drop(closing);
                 // Nobody may be waiting.
                 let _ = ended.send(());
             })?;
@@ -124,10 +126,11 @@ impl Reactors {
         self.shared.all.writes.load(Ordering::Relaxed)
     }
 
-    /// Takes a seat for a socket on the reactor with the fewest, unless `limit` seats are taken.
+    /// Takes a seat for a socket on the reactor with the fewest, unless `limit` seats are taken or no reactor is left.
     pub fn seat(&self, limit: Option<usize>) -> Option<Seat> {
         let lightest = |mailbox: &&Arc<Mailbox>| mailbox.counts.here.load(Ordering::Relaxed);
-        let mailbox = self.shared.mailboxes.iter().min_by_key(lightest)?;
+        let mailbox =
+            self.shared.mailboxes.iter().filter(|mailbox| !mailbox.is_closed()).min_by_key(lightest)?;
         let place = Place::take(&mailbox.counts, limit.unwrap_or(usize::MAX))?;
         Some(Seat { mailbox: Arc::clone(mailbox), place, address: None })
     }
@@ -156,6 +159,15 @@ impl Drop for Shared {
         for mailbox in &self.mailboxes {
             mailbox.send(Command::Stop);
         }
+    }
+}
+
+/// Closes the mailbox of a reactor however its thread ends: no socket must be left with one that serves nobody.
+struct Closing(Arc<Mailbox>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

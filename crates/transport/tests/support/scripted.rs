@@ -26,16 +26,20 @@ pub(crate) struct Controls {
     pub(crate) gone: AtomicUsize,
     /// Codes the driver asked to close with.
     pub(crate) closed_by_driver: parking_lot::Mutex<Vec<u32>>,
+    /// Panics the driver was told of.
+    pub(crate) panics: AtomicUsize,
 }
 
 /// Echoes, except for `close CODE REASON`, `flood COUNT BYTES` (that many binary messages), `all` (a text to every
-/// connection), `hold` (no reading until the test lets go) and `panic`.
+/// connection), `hold` (no reading until the test lets go), `panic`, and `panic soon` (when
+/// the reactor lets the driver act by itself).
 pub(crate) struct Scripted {
     controls: Arc<Controls>,
     inbox: Arc<Inbox>,
     connections: Slab<Connection>,
     ready: VecDeque<ConnectionKey>,
     now: Duration,
+    panic_soon: bool,
 }
 
 struct Connection {
@@ -48,7 +52,7 @@ struct Connection {
 impl Scripted {
     pub(crate) fn new(controls: Arc<Controls>) -> Self {
         let (inbox, connections, ready) = Default::default();
-        Self { controls, inbox, connections, ready, now: Duration::ZERO }
+        Self { controls, inbox, connections, ready, now: Duration::ZERO, panic_soon: false }
     }
 
     fn echo(&mut self, key: ConnectionKey, kind: MessageKind, payload: &Bytes) {
@@ -106,6 +110,7 @@ impl Driven for Scripted {
                 self.ready.push_back(key);
             }
             (Some("all"), None, None) => self.push_to_all(),
+            (Some("panic"), Some("soon"), None) => self.panic_soon = true,
             (Some("panic"), None, None) => panic!("as the test wants it"),
             (Some("hold"), None, None) => self.connections[key.index()].held = true,
             _ => self.echo(key, kind, &payload),
@@ -124,6 +129,7 @@ impl Driven for Scripted {
 
     fn advance(&mut self, now: Now) {
         self.now = now.mono;
+        assert!(!std::mem::take(&mut self.panic_soon), "as the test wants it");
         if !self.controls.holding.load(Ordering::SeqCst) {
             for (slot, connection) in &mut self.connections {
                 if std::mem::take(&mut connection.held) {
@@ -167,5 +173,9 @@ impl Driven for Scripted {
 
     fn closing(&self, key: ConnectionKey) -> Option<&Closing> {
         self.connections.get(key.index())?.closing.as_ref()
+    }
+
+    fn panicked(&mut self) {
+        self.controls.panics.fetch_add(1, Ordering::SeqCst);
     }
 }
