@@ -1,9 +1,11 @@
 //! One client connection without I/O: bytes of the server in, bytes for the server and events out.
 //!
 //! Upgrade, connect and subscribe happen by themselves, one after the other; pings of either kind are answered.
-//! `cache` makes the same frame, received by thousands of clients, cost one decoding.
+//! `frames`: what arrives, down to single messages. `cache` makes the same message, received by thousands of clients, cost
+//! one decoding.
 
 mod cache;
+mod frames;
 
 use std::sync::Arc;
 
@@ -14,12 +16,11 @@ use tidewire_protocol::{
     SubscribeRequest, SubscribeResult, frame,
 };
 
-use cache::{FrameCache, KnownFrame};
+use cache::FrameCache;
 
 use crate::payload::Payload;
 use crate::ws::handshake::{self, HandshakeError, Key, Terms};
-use crate::ws::inflate::inflate;
-use crate::ws::{Frame, Opcode, WsError, append_close, append_frame};
+use crate::ws::{Opcode, WsError, append_close, append_frame};
 
 /// Id of the first command; later ones count on.
 const CONNECT_ID: u32 = 1;
@@ -287,107 +288,6 @@ impl Client {
             append_close(1000, rand::random(), out);
         }
         self.stage = Stage::Closed;
-    }
-}
-
-// === impl Client: frames ===
-
-impl Client {
-    /// Works through whole frames; returns how many bytes they were.
-    fn take(
-        &mut self,
-        input: &[u8],
-        context: &mut Context,
-        out: &mut Output<'_>,
-    ) -> Result<usize, ClientError> {
-        let (mut taken, compression) = (0, context.dialect.compression);
-        if let Stage::Upgrading(key, role) = &mut self.stage {
-            let Some(head) = handshake::judge(*key, context.dialect.terms(), input)? else {
-                return Ok(0);
-            };
-            taken = head;
-            let role = std::mem::take(role);
-            self.connect(role, context, out)?;
-        }
-        while let Some(frame) = Frame::parse(input.get(taken..).unwrap_or_default(), compression)? {
-            taken += frame.bytes;
-            self.frame(frame, context, out)?;
-        }
-        Ok(taken)
-    }
-
-    fn frame(
-        &mut self,
-        frame: Frame<'_>,
-        context: &mut Context,
-        out: &mut Output<'_>,
-    ) -> Result<(), ClientError> {
-        match (frame.opcode, frame.fin) {
-            (Opcode::Text | Opcode::Binary, true) if self.fragments.is_none() => {
-                self.message(frame.payload, frame.compressed, context, out)?;
-            }
-            (Opcode::Text | Opcode::Binary, false) if self.fragments.is_none() => {
-                self.fragments = Some((frame.payload.to_vec(), frame.compressed));
-            }
-            (Opcode::Continuation, fin) => {
-                let (message, _) = self.fragments.as_mut().ok_or(WsError::Fragment)?;
-                message.extend_from_slice(frame.payload);
-                if message.len() as u64 > crate::ws::frame::FRAME_BYTES_MAX {
-                    return Err(WsError::TooLarge(message.len() as u64).into());
-                }
-                if fin {
-                    let (message, compressed) = self.fragments.take().unwrap_or_default();
-                    self.message(&message, compressed, context, out)?;
-                }
-            }
-            (Opcode::Ping, _) => append_frame(Opcode::Pong, frame.payload, rand::random(), out.bytes),
-            (Opcode::Pong, _) => {}
-            (Opcode::Close, _) => return self.closed(frame.payload, out),
-            _ => return Err(WsError::Fragment.into()),
-        }
-        Ok(())
-    }
-
-    fn closed(&mut self, payload: &[u8], out: &mut Output<'_>) -> Result<(), ClientError> {
-        let (code, reason) = match payload {
-            [high, low, reason @ ..] => (u32::from(u16::from_be_bytes([*high, *low])), reason),
-            _ => (1005, &[][..]),
-        };
-        self.close(out.bytes);
-        (out.event)(Event::Closed { code });
-        Err(ClientError::Closed { code, reason: String::from_utf8_lossy(reason).into_owned() })
-    }
-
-    /// Takes in a message, which the cache knows by its bytes as they came: a compressed one is inflated once, too.
-    fn message(
-        &mut self,
-        message: &[u8],
-        compressed: bool,
-        context: &mut Context,
-        out: &mut Output<'_>,
-    ) -> Result<(), ClientError> {
-        if let Some(known) = context.frames.find(message, compressed) {
-            let arrival = known.arrival(self.channel.as_deref());
-            self.arrived(arrival, out);
-            return Ok(());
-        }
-        let frame = if compressed { inflate(message)?.into() } else { Bytes::copy_from_slice(message) };
-        let (mut first, mut count) = (None, 0);
-        for reply in frame::replies(context.dialect.encoding, &frame) {
-            let reply = reply?;
-            count += 1;
-            if let Some(Push { channel, publication: Some(publication), .. }) = reply.push.as_deref() {
-                let known = KnownFrame::new(channel, publication);
-                self.arrived(known.arrival(self.channel.as_deref()), out);
-                first.get_or_insert(known);
-            } else {
-                self.reply(reply, context, out)?;
-            }
-        }
-        if let (Some(known), 1) = (first, count) {
-            context.frames.keep(Bytes::copy_from_slice(message), compressed, known);
-        }
-        Ok(())
     }
 }
 

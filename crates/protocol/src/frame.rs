@@ -1,6 +1,7 @@
 //! Frames: what one WebSocket message holds, as messages of the protocol.
 //!
-//! Server side: [`commands`] in, `append_*` out. Client side: [`append_command`] out, [`replies`] in.
+//! Server side: [`commands`] in, `append_*` out. Client side: [`append_command`] out, [`replies`] in; [`parts`] for who
+//! knows many messages by their bytes.
 
 use std::marker::PhantomData;
 
@@ -61,6 +62,21 @@ pub fn replies(encoding: Encoding, frame: &Bytes) -> Replies<'_> {
     const TRUSTING: &DecodeLimits =
         &DecodeLimits { object_keys: usize::MAX, array_items: usize::MAX, ..DecodeLimits::TRUSTING };
     Messages::new(encoding, frame, TRUSTING)
+}
+
+/// The messages of one received frame as bytes, not decoded: each item is a frame of that one message. As with
+/// [`replies`], a frame without any message yields [`DecodeError::Empty`] once, and an error is the last item.
+pub fn parts(encoding: Encoding, frame: &[u8]) -> Parts<'_> {
+    Parts { encoding, rest: frame, fresh: true }
+}
+
+/// See [`parts`].
+#[derive(Debug)]
+pub struct Parts<'a> {
+    encoding: Encoding,
+    rest: &'a [u8],
+    /// As in [`Messages`].
+    fresh: bool,
 }
 
 /// See [`commands`].
@@ -139,6 +155,40 @@ impl<T: Decode> Iterator for Messages<'_, T> {
 }
 
 impl<T: Decode> std::iter::FusedIterator for Messages<'_, T> {}
+
+// === impl Parts ===
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = Result<&'a [u8], DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() && !self.fresh {
+            return None;
+        }
+        self.fresh = false;
+        let split = match (self.encoding, self.rest) {
+            (_, []) => Err(DecodeError::Empty),
+            (Encoding::Json, rest) => line(rest, usize::MAX),
+            // With its length in front: without it, it would be no frame.
+            (Encoding::Protobuf, rest) => protobuf::split(rest, usize::MAX).map(|(_, behind)| {
+                let bytes = rest.len().saturating_sub(behind.len());
+                (rest.get(..bytes).unwrap_or_default(), behind)
+            }),
+        };
+        Some(match split {
+            Ok((part, behind)) => {
+                self.rest = behind;
+                Ok(part)
+            }
+            Err(error) => {
+                self.rest = &[];
+                Err(error)
+            }
+        })
+    }
+}
+
+impl std::iter::FusedIterator for Parts<'_> {}
 
 impl Decode for Command {
     fn json(frame: &Bytes, line: &[u8], limits: &DecodeLimits) -> Result<Self, DecodeError> {

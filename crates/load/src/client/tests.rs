@@ -181,6 +181,41 @@ fn a_client_connects_subscribes_and_hears_publications_in_either_encoding() {
 }
 
 #[test]
+fn publications_that_share_a_frame_are_each_decoded_once() {
+    for encoding in [Encoding::Json, Encoding::Protobuf] {
+        let mut table = Table::new(encoding, role(None));
+        table.answer(&[connected(1), subscribed(2, 0, Vec::new())]).unwrap();
+        table.events();
+        // Gathered otherwise each time, as for different clients, with a reply and a ping between them.
+        table.answer(&[push("c", 1), push("c", 2), Reply::default(), push("c", 3)]).unwrap();
+        table.answer(&[push("c", 1)]).unwrap();
+        table.answer(&[push("c", 2), push("c", 3)]).unwrap();
+        let mut events = table.events();
+        events.retain(|event| matches!(event, Event::Publication(_)));
+        assert_eq!(events, [1, 2, 3, 1, 2, 3].map(|offset| Event::Publication(arrival(offset))));
+        for offset in 1..=3 {
+            let mut alone = Vec::new();
+            frame::append_reply(encoding, &push("c", offset), &mut alone).unwrap();
+            assert!(table.context.frames.find(&alone, false).is_some(), "{encoding:?} {offset}");
+        }
+    }
+}
+
+#[test]
+fn a_burst_is_known_until_the_last_client_had_all_of_it() {
+    let mut table = Table::new(Encoding::Json, role(None));
+    table.answer(&[connected(1), subscribed(2, 0, Vec::new())]).unwrap();
+    for offset in 1..=200 {
+        table.answer(&[push("c", offset)]).unwrap();
+    }
+    for offset in 1..=200 {
+        let mut frame = Vec::new();
+        frame::append_reply(Encoding::Json, &push("c", offset), &mut frame).unwrap();
+        assert!(table.context.frames.find(&frame, false).is_some(), "{offset}");
+    }
+}
+
+#[test]
 fn every_way_of_cutting_the_bytes_gives_the_same_events() {
     let mut whole = Table::new(Encoding::Json, role(None));
     let frames = [

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tidewire_protocol::frame::{self, DecodeLimits};
-use tidewire_protocol::{DecodeError, Encoding, ErrorCode};
+use tidewire_protocol::{DecodeError, Encoding, ErrorCode, Reply};
 
 #[test]
 fn payloads_are_slices_of_the_frame() {
@@ -47,6 +47,38 @@ fn nothing_is_left_behind_the_last_command_and_its_newline() {
 }
 
 #[test]
+fn the_parts_of_a_frame_are_frames_of_one_message_each() {
+    for encoding in [Encoding::Json, Encoding::Protobuf] {
+        let reply = |id| Reply { id, ..Reply::default() };
+        let mut whole = Vec::new();
+        // The second one is a ping, which has no bytes of its own in protobuf.
+        for id in [7, 0, 300] {
+            frame::append_reply(encoding, &reply(id), &mut whole).unwrap();
+        }
+        let parts: Vec<_> = frame::parts(encoding, &whole).map(Result::unwrap).collect();
+        let decoded = parts.iter().map(|part| {
+            let part = Bytes::copy_from_slice(part);
+            let replies: Vec<_> = frame::replies(encoding, &part).map(Result::unwrap).collect();
+            assert_eq!(replies.len(), 1, "{encoding:?}");
+            replies[0].id
+        });
+        assert_eq!(decoded.collect::<Vec<_>>(), [7, 0, 300], "{encoding:?}");
+        let mut alone = Vec::new();
+        frame::append_reply(encoding, &reply(300), &mut alone).unwrap();
+        assert_eq!(parts[2], alone, "the same message is the same part wherever it stands");
+    }
+    let with_newline = frame::parts(Encoding::Json, b"{}\n").collect::<Vec<_>>();
+    assert_eq!(with_newline, [Ok(&b"{}"[..])]);
+    // A length that more was announced by than came ends it, as an empty line does.
+    let mut cut = frame::parts(Encoding::Protobuf, &[0, 2, 8]);
+    assert_eq!(cut.next(), Some(Ok(&[0][..])));
+    assert!(cut.next().is_some_and(|part| part.is_err()) && cut.next().is_none());
+    let mut hole = frame::parts(Encoding::Json, b"{}\n\n{}");
+    assert!(hole.next().is_some_and(|part| part.is_ok()));
+    assert_eq!((hole.next(), hole.next()), (Some(Err(DecodeError::Empty)), None));
+}
+
+#[test]
 fn an_empty_frame_is_one_error() {
     let limits = DecodeLimits::default();
     for encoding in [Encoding::Json, Encoding::Protobuf] {
@@ -55,6 +87,8 @@ fn an_empty_frame_is_one_error() {
         assert_eq!(commands.next(), Some(Err(DecodeError::Empty)));
         assert_eq!(commands.next(), None);
         assert_eq!(frame::replies(encoding, &frame).next(), Some(Err(DecodeError::Empty)));
+        let parts: Vec<_> = frame::parts(encoding, &frame).collect();
+        assert_eq!(parts, [Err(DecodeError::Empty)]);
     }
 }
 
