@@ -5,38 +5,15 @@
 mod liar;
 mod server;
 mod slow;
+mod tool;
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use liar::Lie;
 use serde_json::Value;
-use server::{API_KEY, SECRET, Server};
-
-/// `tidewire-load` with the secrets of the test server.
-fn tool(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire-load"));
-    command.args(args).env("LOAD_API_KEY", API_KEY).stdin(Stdio::null());
-    if args.first() != Some(&"publish") && args.first() != Some(&"floor") {
-        command.env("LOAD_TOKEN_HMAC_SECRET", SECRET);
-    }
-    command
-}
-
-fn run(args: &[&str]) -> (Option<i32>, Value) {
-    let output = tool(args).arg("--json").output().unwrap();
-    let result = serde_json::from_slice(&output.stdout);
-    (output.status.code(), result.unwrap_or_else(|_| panic!("no JSON: {}", written(&output))))
-}
-
-fn written(output: &Output) -> String {
-    [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
-}
-
-/// A figure of a result.
-fn figure(result: &Value, name: &str) -> f64 {
-    result["figures"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {result:#}"))
-}
+use server::Server;
+use tool::{figure, run, tool, written};
 
 #[test]
 fn idle_connections_are_held_and_what_they_cost_is_told() {

@@ -8,8 +8,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-pub(crate) const SECRET: &str = "a secret for the tests of the load tool";
-pub(crate) const API_KEY: &str = "a key for the tests of the load tool";
+use crate::tool::{API_KEY, SECRET};
 
 /// A server that serves; killed when dropped.
 pub(crate) struct Server {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::server::{self, Server};
-use crate::{figure, run};
+use crate::tool::{figure, run};
 
 /// Twenty clients of which four stop reading, with payloads that fill any buffer soon.
 fn slow(server: &Server, channel: &str, more: &[&str]) -> (Option<i32>, Value) {

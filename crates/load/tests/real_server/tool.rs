@@ -1,0 +1,33 @@
+//! `tidewire-load` as a child process.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+pub(crate) const SECRET: &str = "a secret for the tests of the load tool";
+pub(crate) const API_KEY: &str = "a key for the tests of the load tool";
+
+/// `tidewire-load` with the secrets of the test servers.
+pub(crate) fn tool(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire-load"));
+    command.args(args).env("LOAD_API_KEY", API_KEY).stdin(Stdio::null());
+    if args.first() != Some(&"publish") && args.first() != Some(&"floor") {
+        command.env("LOAD_TOKEN_HMAC_SECRET", SECRET);
+    }
+    command
+}
+
+pub(crate) fn run(args: &[&str]) -> (Option<i32>, Value) {
+    let output = tool(args).arg("--json").output().unwrap();
+    let result = serde_json::from_slice(&output.stdout);
+    (output.status.code(), result.unwrap_or_else(|_| panic!("no JSON: {}", written(&output))))
+}
+
+pub(crate) fn written(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
+}
+
+/// A figure of a result.
+pub(crate) fn figure(result: &Value, name: &str) -> f64 {
+    result["figures"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {result:#}"))
+}
