@@ -59,6 +59,8 @@ pub enum Event {
     },
     /// A publication was pushed.
     Publication(Delivery),
+    /// A publication was pushed to this client under the name of a channel that it is not in.
+    Stray(Delivery),
     /// The subscription ended: by the server with its code, by the client with 0.
     Unsubscribed {
         /// From 2500 on the client subscribes again.

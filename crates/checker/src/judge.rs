@@ -84,6 +84,10 @@ impl SubscriptionJudge {
                 }
             }
             Event::Publication(delivery) => self.deliver(delivery, Source::Live, ledger, report),
+            Event::Stray(Delivery { id, .. }) => {
+                let why = "under the name of a channel that the client is not in";
+                self.report(Kind::WrongRecipient, None, id, why, ledger, report);
+            }
             Event::Unsubscribed { code } => {
                 self.live = false;
                 report.told.unsubscribed += u64::from(code >= 2500);

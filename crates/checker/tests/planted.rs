@@ -270,6 +270,16 @@ fn a_delivery_after_unsubscribing_has_the_wrong_recipient() {
 }
 
 #[test]
+fn what_names_a_channel_that_the_client_is_not_in_has_the_wrong_recipient() {
+    for mode in [Mode::Positioned, Mode::AtMostOnce] {
+        let mut run = Run::of(2, mode);
+        // It may even be one of the client's own channel, which is missing there then.
+        run.get([of(1)]).event(Event::Stray(of(2))).get([of(2)]);
+        only(&run.finish(2), Kind::WrongRecipient, 1);
+    }
+}
+
+#[test]
 fn inv_d2_a_recovery_with_a_hole_is_wrongly_claimed() {
     let mut run = Run::of(4, Mode::Positioned);
     run.get([of(1)]).event(Event::recovered_from(at(1), vec![of(2), of(4)]));

@@ -16,7 +16,7 @@ use tidewire_protocol::{
     SubscribeRequest, SubscribeResult, frame,
 };
 
-use cache::FrameCache;
+use cache::{FrameCache, KnownFrame};
 
 use crate::payload::Payload;
 use crate::ws::handshake::{self, HandshakeError, Key, Terms};
@@ -24,6 +24,9 @@ use crate::ws::{Opcode, WsError, append_close, append_frame};
 
 /// Id of the first command; later ones count on.
 const CONNECT_ID: u32 = 1;
+
+/// Channels that a server may subscribe a client to by itself; more are not remembered. Servers allow 128 in all by default.
+const GIVEN_MAX: usize = 1_024;
 
 /// What all clients of a run have in common.
 #[derive(Debug, Clone)]
@@ -61,6 +64,10 @@ pub struct Client {
     /// The parts of a message that has not ended.
     fragments: Option<(Vec<u8>, bool)>,
     position: Option<Position>,
+    /// Channels that the server subscribed it to by itself. What is pushed there is not what is measured.
+    given: Vec<String>,
+    /// The server said that it wants its pings answered. To who did not, an answer breaks the protocol.
+    answers_pings: bool,
     /// Of the last subscribe command.
     subscribe_id: u32,
     next_id: u32,
@@ -100,12 +107,14 @@ pub enum Event {
         /// `None` if it was accepted.
         error: Option<u32>,
     },
+    /// A publication was pushed under the name of a channel that the client is not in.
+    Stray(Arrival),
     /// The server ended the subscription.
     Unsubscribed {
         /// From 2500 on, a client is to subscribe again.
         code: u32,
     },
-    /// The server asked whether this client is there, and it answered.
+    /// A ping of the server. It has been answered, if it is to be.
     Ping,
     /// The server says goodbye.
     Closed {
@@ -224,6 +233,8 @@ impl Client {
             stage: Stage::Upgrading(key, Box::new(role)),
             partial: Vec::new(),
             fragments: None,
+            given: Vec::new(),
+            answers_pings: false,
             subscribe_id: 0,
             next_id: CONNECT_ID + 1,
         }
@@ -326,11 +337,16 @@ impl Client {
         match (reply.id, reply.push) {
             (0, Some(push)) => self.push(*push, context, out)?,
             (0, None) => {
-                context.append(&Command::default(), out.bytes)?;
+                if self.answers_pings {
+                    context.append(&Command::default(), out.bytes)?;
+                }
                 (out.event)(Event::Ping);
             }
             (CONNECT_ID, _) => {
                 refused("connect", reply.error.as_deref())?;
+                let result = *reply.connect.unwrap_or_default();
+                self.answers_pings = result.pong;
+                self.given = result.subs.into_keys().take(GIVEN_MAX).collect();
                 if let Stage::Connecting(role) = &self.stage {
                     let has_channel = role.channel.is_some();
                     (out.event)(Event::Connected);
@@ -354,7 +370,16 @@ impl Client {
 
     fn push(&mut self, push: Push, context: &mut Context, out: &mut Output<'_>) -> Result<(), ClientError> {
         // Joins, leaves and messages are not what is measured; publications do not come here.
-        let Some(unsubscribe) = push.unsubscribe else { return Ok(()) };
+        let Push { channel, subscribe, unsubscribe, .. } = push;
+        if subscribe.is_some() && !self.given.contains(&channel) && self.given.len() < GIVEN_MAX {
+            self.given.push(channel);
+            return Ok(());
+        }
+        let Some(unsubscribe) = unsubscribe else { return Ok(()) };
+        self.given.retain(|given| *given != channel);
+        if self.channel.as_deref() != Some(&*channel) {
+            return Ok(());
+        }
         (out.event)(Event::Unsubscribed { code: unsubscribe.code });
         match unsubscribe.code {
             2500.. => self.subscribe(context, out),
@@ -395,11 +420,18 @@ impl Client {
         (out.event)(Event::Subscribed { position, was_recovering, recovered, publications });
     }
 
-    fn arrived(&mut self, arrival: Arrival, out: &mut Output<'_>) {
+    fn arrived(&mut self, known: &KnownFrame, out: &mut Output<'_>) {
+        let KnownFrame { channel, arrival } = known;
+        if self.channel.as_deref() != Some(&**channel) {
+            if !self.given.iter().any(|given| **given == **channel) {
+                (out.event)(Event::Stray(*arrival));
+            }
+            return;
+        }
         if let (Some(position), true) = (&mut self.position, arrival.offset > 0) {
             position.offset = arrival.offset;
         }
-        (out.event)(Event::Publication(arrival));
+        (out.event)(Event::Publication(*arrival));
     }
 }
 

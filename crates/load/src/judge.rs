@@ -219,6 +219,9 @@ impl Observer for Judge {
                 self.count(client, &arrival);
                 self.observe(client, tidewire_checker::Event::Publication(arrival.delivery()));
             }
+            Event::Stray(arrival) => {
+                self.observe(client, tidewire_checker::Event::Stray(arrival.delivery()));
+            }
             Event::Subscribed { position, was_recovering, recovered, publications } => {
                 self.seen.recovered += u64::from(recovered);
                 self.seen.not_recovered += u64::from(was_recovering && !recovered);

@@ -38,8 +38,8 @@ struct Slot {
 
 #[derive(Debug, Clone)]
 pub(super) struct KnownFrame {
-    channel: Arc<str>,
-    arrival: Arrival,
+    pub(super) channel: Arc<str>,
+    pub(super) arrival: Arrival,
 }
 
 // === impl FrameCache ===
@@ -84,13 +84,5 @@ impl FrameCache {
 impl KnownFrame {
     pub(super) fn new(channel: &str, publication: &Publication) -> Self {
         Self { channel: channel.into(), arrival: Arrival::of(publication) }
-    }
-
-    /// As it looks to a client of `channel`: what names another channel cannot be meant for it.
-    pub(super) fn arrival(&self, channel: Option<&str>) -> Arrival {
-        match channel {
-            Some(channel) if *channel == *self.channel => self.arrival,
-            _ => Arrival { payload: None, ..self.arrival },
-        }
     }
 }

@@ -84,8 +84,7 @@ impl Client {
         out: &mut Output<'_>,
     ) -> Result<(), ClientError> {
         if let Some(known) = context.frames.find(message, compressed) {
-            let arrival = known.arrival(self.channel.as_deref());
-            self.arrived(arrival, out);
+            self.arrived(known, out);
             return Ok(());
         }
         if !compressed {
@@ -122,16 +121,15 @@ impl Client {
         out: &mut Output<'_>,
     ) -> Result<Option<KnownFrame>, ClientError> {
         if let Some(known) = context.frames.find(part, false) {
-            let known = known.clone();
-            self.arrived(known.arrival(self.channel.as_deref()), out);
-            return Ok(Some(known));
+            self.arrived(known, out);
+            return Ok(Some(known.clone()));
         }
         let owned = Bytes::copy_from_slice(part);
         for reply in frame::replies(context.dialect.encoding, &owned) {
             let reply = reply?;
             if let Some(Push { channel, publication: Some(publication), .. }) = reply.push.as_deref() {
                 let known = KnownFrame::new(channel, publication);
-                self.arrived(known.arrival(self.channel.as_deref()), out);
+                self.arrived(&known, out);
                 context.frames.keep(part, false, known.clone());
                 return Ok(Some(known));
             }

@@ -111,7 +111,8 @@ impl Table {
 }
 
 fn connected(id: u32) -> Reply {
-    Reply { id, connect: Some(Box::new(ConnectResult::default())), ..Default::default() }
+    let result = ConnectResult { ping: 25, pong: true, ..Default::default() };
+    Reply { id, connect: Some(Box::new(result)), ..Default::default() }
 }
 
 fn subscribed(id: u32, offset: u64, publications: Vec<Publication>) -> Reply {
@@ -297,8 +298,10 @@ fn an_ended_subscription_is_taken_up_again_where_its_code_says_so() {
 fn application_pings_are_answered_and_counted() {
     for (encoding, ping, pong) in [(Encoding::Json, &b"{}"[..], &b"{}"[..]), (Encoding::Protobuf, &[0], &[0])]
     {
-        let mut table = Table::new(encoding, role(None));
+        let mut table = Table::new(encoding, Role { channel: None, ..role(None) });
+        table.answer(&[connected(1)]).unwrap();
         table.commands();
+        table.events();
         table.receive(&server_frame(0x82, ping)).unwrap();
         assert_eq!(unmask(&table.out)[0].1, pong);
         assert_eq!(table.events(), [Event::Ping]);
@@ -319,6 +322,42 @@ fn a_refusal_or_a_close_ends_the_client_with_its_reason() {
 }
 
 #[test]
+fn a_ping_is_not_answered_if_the_server_does_not_want_that() {
+    for encoding in [Encoding::Json, Encoding::Protobuf] {
+        let mut table = Table::new(encoding, Role { channel: None, ..role(None) });
+        table.answer(&[Reply { id: 1, connect: Some(Box::default()), ..Default::default() }]).unwrap();
+        table.commands();
+        table.answer(&[Reply::default()]).unwrap();
+        assert_eq!(table.events(), [Event::Connected, Event::Ping]);
+        assert_eq!(table.commands(), []);
+    }
+}
+
+#[test]
+fn what_the_server_subscribed_it_to_is_neither_its_own_nor_astray() {
+    let mut table = Table::new(Encoding::Json, role(None));
+    let subs = [("mine".to_owned(), SubscribeResult::default())].into();
+    let result = ConnectResult { subs, ..Default::default() };
+    table.answer(&[Reply { id: 1, connect: Some(Box::new(result)), ..Default::default() }]).unwrap();
+    table.answer(&[subscribed(2, 7, Vec::new())]).unwrap();
+    table.events();
+    let of = |channel: &str, push: Push| {
+        let push = Push { channel: channel.into(), ..push };
+        Reply { push: Some(Box::new(push)), ..Default::default() }
+    };
+    let given = of("guest", Push { subscribe: Some(Box::default()), ..Default::default() });
+    let taken = Unsubscribe { code: 2000, ..Default::default() };
+    let taken = of("guest", Push { unsubscribe: Some(Box::new(taken)), ..Default::default() });
+    table.answer(&[push("mine", 70), given, push("guest", 5), push("c", 8), taken]).unwrap();
+    assert_eq!(table.events(), [Event::Publication(arrival(8))]);
+    assert_eq!(table.client.position(), Some(&Position::new("e", 8)));
+    assert!(table.client.is_live());
+    table.answer(&[push("guest", 6)]).unwrap();
+    assert_eq!(table.events(), [Event::Stray(arrival(6))]);
+    assert_eq!(table.client.position(), Some(&Position::new("e", 8)));
+}
+
+#[test]
 fn a_publication_of_another_channel_or_with_changed_bytes_is_not_taken_for_its_own() {
     let mut table = Table::new(Encoding::Json, role(None));
     table.answer(&[connected(1), subscribed(2, 0, Vec::new())]).unwrap();
@@ -326,7 +365,7 @@ fn a_publication_of_another_channel_or_with_changed_bytes_is_not_taken_for_its_o
     // Twice, so that the second comes out of the cache.
     for _ in 0..2 {
         table.answer(&[push("d", 1)]).unwrap();
-        assert_eq!(table.events(), [Event::Publication(Arrival { offset: 1, payload: None })]);
+        assert_eq!(table.events(), [Event::Stray(arrival(1))]);
     }
     let mut damaged = table.replies(&[push("c", 2)]);
     let filler = damaged.len() - 20;

@@ -97,14 +97,15 @@ pub fn judge(key: Key, terms: Terms, input: &[u8]) -> Result<Option<usize>, Hand
         Some(101) => {}
         other => return Err(HandshakeError::Status(other.unwrap_or_default())),
     }
-    let value = |name: &'static str| {
-        let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        header.and_then(|header| std::str::from_utf8(header.value).ok()).map(str::trim)
+    let values = |name: &'static str| {
+        let headers = response.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+        headers.filter_map(|header| std::str::from_utf8(header.value).ok()).map(str::trim)
     };
+    let value = |name| values(name).next();
     let must = |name, holds: bool| if holds { Ok(()) } else { Err(HandshakeError::Header(name)) };
     must("upgrade", value("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")))?;
     let has_upgrade = |value: &str| value.split(',').any(|part| part.trim().eq_ignore_ascii_case("upgrade"));
-    must("connection", value("connection").is_some_and(has_upgrade))?;
+    must("connection", values("connection").any(has_upgrade))?;
     must("sec-websocket-accept", value("sec-websocket-accept") == Some(&*key.accept()))?;
     must("sec-websocket-protocol", value("sec-websocket-protocol") == terms.subprotocol)?;
     must("sec-websocket-extensions", agreed(value("sec-websocket-extensions"), terms.compression))?;
@@ -148,6 +149,12 @@ mod tests {
         }
         let with_more = format!("{ANSWER}frames");
         assert_eq!(judge(key, PLAIN, with_more.as_bytes()), Ok(Some(ANSWER.len())));
+    }
+
+    #[test]
+    fn a_list_of_connection_options_may_come_in_several_lines() {
+        let answer = ANSWER.replace("keep-alive, Upgrade", "keep-alive\r\nconnection: Upgrade");
+        assert_eq!(judge(Key::new(*KEY), PLAIN, answer.as_bytes()), Ok(Some(answer.len())));
     }
 
     #[test]
