@@ -68,9 +68,11 @@ const COUNTERS: [Row<Metrics>; 23] = [
     ("tidewire_silent_nodes", "Nodes that did not answer, over all that was asked of the others", |m| {
         m.silent_nodes.total()
     }),
-    ("tidewire_contained_panics", "Panics contained in a connection or a reactor; anything but 0 is a bug", |m| {
-        m.contained_panics.total()
-    }),
+    (
+        "tidewire_contained_panics",
+        "Panics contained in a connection or a reactor; anything but 0 is a bug",
+        |m| m.contained_panics.total(),
+    ),
 ];
 
 /// What there is now.

@@ -31,8 +31,8 @@ pub(crate) struct Controls {
 }
 
 /// Echoes, except for `close CODE REASON`, `flood COUNT BYTES` (that many binary messages), `all` (a text to every
-/// connection), `hold` (no reading until the test lets go), `panic`, and `panic soon` (when
-/// the reactor lets the driver act by itself).
+/// connection), `all BYTES` (a binary message to every connection), `hold` (no reading until the test lets go), `panic`,
+/// and `panic soon` (when the reactor lets the driver act by itself).
 pub(crate) struct Scripted {
     controls: Arc<Controls>,
     inbox: Arc<Inbox>,
@@ -66,8 +66,7 @@ impl Scripted {
         self.ready.push_back(key);
     }
 
-    fn push_to_all(&mut self) {
-        let frame = server_frame(Opcode::Text, b"to all");
+    fn push_to_all(&mut self, frame: &Bytes) {
         for (slot, connection) in &mut self.connections {
             connection.outbox.push(frame.clone());
             self.ready.push_back(ConnectionKey::new(slot as u32));
@@ -109,7 +108,10 @@ impl Driven for Scripted {
                 }
                 self.ready.push_back(key);
             }
-            (Some("all"), None, None) => self.push_to_all(),
+            (Some("all"), None, None) => self.push_to_all(&server_frame(Opcode::Text, b"to all")),
+            (Some("all"), Some(bytes), None) => {
+                self.push_to_all(&server_frame(Opcode::Binary, &vec![7; bytes.parse().expect("a size")]));
+            }
             (Some("panic"), Some("soon"), None) => self.panic_soon = true,
             (Some("panic"), None, None) => panic!("as the test wants it"),
             (Some("hold"), None, None) => self.connections[key.index()].held = true,
