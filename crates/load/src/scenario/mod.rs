@@ -11,10 +11,12 @@ pub mod recovery;
 pub mod restart;
 pub mod slow;
 
+use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tidewire_checker::{ChannelKey, Position};
 
 use crate::arguments::ClientArgs;
 use crate::fleet::{Backoff, Fleet, FleetOptions};
@@ -138,6 +140,24 @@ impl Run {
         }
         self.missing_at_start = self.connections - self.fleet.live();
         Ok(Ramp { before, after: self.moment()? })
+    }
+
+    /// Waits for live clients with positions to get to where their streams end, for as long as the last deliveries may take.
+    ///
+    /// # Errors
+    /// As [`Run::live`].
+    pub fn catch_up(&mut self, heads: &[(ChannelKey, Position)]) -> io::Result<()> {
+        let heads: HashMap<ChannelKey, &Position> = heads.iter().map(|(key, head)| (*key, head)).collect();
+        self.live(Instant::now() + DRAIN, |run| {
+            !(0..run.connections).any(|client| run.is_behind(client, &heads))
+        })
+    }
+
+    fn is_behind(&mut self, client: usize, heads: &HashMap<ChannelKey, &Position>) -> bool {
+        let key = self.fleet.channel(client).map(|name| self.judge.channel(name));
+        let head = key.and_then(|key| heads.get(&key));
+        let position = self.fleet.position(client);
+        position.zip(head).is_some_and(|(at, head)| at.epoch == head.epoch && at.offset < head.offset)
     }
 
     /// Figures now.

@@ -97,6 +97,8 @@ pub fn run(args: &SlowArgs, quiet: bool) -> anyhow::Result<Outcome> {
     run.fleet.resume_reading(&mut run.judge);
     let is_gone = |run: &mut Run| (healthy..all).all(|client| !run.fleet.is_live(client));
     run.live(Instant::now() + FAREWELL, is_gone)?;
+    let heads = args.publish.heads(&args.clients, &mut run).unwrap_or_default();
+    run.catch_up(&heads)?;
     run.progress.end();
 
     tell_published(&published, &mut outcome);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -15,6 +16,8 @@ pub(crate) enum Lie {
     Lose,
     /// Everybody gets it twice.
     Double,
+    /// Everybody gets it ten times, and what comes later comes late.
+    Repeat,
     /// It comes after the fourth.
     Swap,
     /// The subscribers of other channels get it, too, as if it were of theirs.
@@ -71,6 +74,11 @@ impl Broker {
         Self { lie, channels: Mutex::default(), counts: Mutex::default() }
     }
 
+    /// For so long messages wait for others to share a frame with.
+    pub(crate) fn gathers_for(&self) -> Duration {
+        Duration::from_millis(if self.lie == Lie::Repeat { 200 } else { 3 })
+    }
+
     /// Hands it to all subscribers; its offset, if it has one.
     pub(crate) fn publish(&self, name: &str, data: &[u8]) -> Option<u64> {
         let mut channels = self.channels.lock().unwrap();
@@ -86,6 +94,7 @@ impl Broker {
         match (lie, channel.published) {
             (Lie::Lose, 3) => {}
             (Lie::Double, 3) => [&tell, &tell].into_iter().for_each(|tell| channel.tell(tell)),
+            (Lie::Repeat, 3) => (0..10).for_each(|_| channel.tell(&tell)),
             (Lie::Swap, 3) => channel.held = Some(tell),
             (Lie::Swap, 4) => {
                 [tell].into_iter().chain(channel.held.take()).for_each(|tell| channel.tell(&tell))

@@ -14,8 +14,6 @@ use super::{json, protobuf, ws};
 
 /// Between two pings of the protocol, as the connect reply says in seconds.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// For so long messages wait for others to share a frame with.
-const GATHER_FOR: Duration = Duration::from_millis(3);
 
 struct Writer {
     socket: OwnedWriteHalf,
@@ -108,7 +106,7 @@ impl Writer {
 
     /// Takes what comes soon, and adds what the client gets without having asked.
     async fn gather(&mut self, batch: &mut Vec<Tell>, tells: &mut UnboundedReceiver<Tell>) {
-        tokio::time::sleep(GATHER_FOR).await;
+        tokio::time::sleep(self.broker.gathers_for()).await;
         while let Ok(tell) = tells.try_recv() {
             batch.push(tell);
         }
