@@ -55,12 +55,15 @@ class Machine:
         return warnings
 
 
-# A run beside more than this, in cores, is not worth much. Without anything to do the system itself uses 0.02.
+# A run beside more than this, in cores, is not worth much. A machine with nothing to do uses 0.01.
 OTHERS_MAX = 0.1
+# Parent of the kernel's own threads. What they do is mostly done for the run itself, such as taking in its packets.
+KERNEL_THREADS = 2
 
 
 class Others:
-    """What else uses the processors while a run is under way: other processes, and other guests of the same host."""
+    """What else uses the processors while a run is under way: other programs, and other guests of the same host as far as it
+    tells."""
 
     def __init__(self):
         self.begun = time.monotonic()
@@ -72,19 +75,27 @@ class Others:
 
     @staticmethod
     def seconds() -> float:
-        """Processor time of all processes but this one and its children, and what the host gave to others instead."""
-        own = str(os.getpid())
-        ticks = int(pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[8])
+        """Processor time of all programs but this one and what it has started, and what the host gave to others instead."""
+        ticks, parents = {}, {}
         for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
             try:
                 # The name in front may have spaces and parentheses in it.
                 fields = path.read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            if own not in (path.parent.name, fields[1]):
-                # Its own time, and that of children that have ended: a compiler's is not lost with it.
-                ticks += sum(map(int, fields[11:15]))
-        return ticks / os.sysconf("SC_CLK_TCK")
+            number = int(path.parent.name)
+            # Its own time, and that of children that have ended: a compiler's is not lost with it.
+            ticks[number], parents[number] = sum(map(int, fields[11:15])), int(fields[1])
+
+        def is_other(number: int) -> bool:
+            while number in parents:
+                if number in (os.getpid(), KERNEL_THREADS):
+                    return False
+                number = parents[number]
+            return True
+
+        stolen = int(pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[8])
+        return (stolen + sum(used for number, used in ticks.items() if is_other(number))) / os.sysconf("SC_CLK_TCK")
 
 
 def processor() -> str:
