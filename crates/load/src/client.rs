@@ -1,6 +1,6 @@
 //! One client connection without I/O: bytes of the server in, bytes for the server and events out.
 //!
-//! Upgrade, connect and subscribe happen by themselves, one after the other; pings of either kind are answered.
+//! Upgrade, connect and subscribe happen by themselves, one after the other; pings are answered where the server wants that.
 //! `frames`: what arrives, down to single messages. `cache` makes the same message, received by thousands of clients, cost
 //! one decoding.
 

@@ -17,7 +17,7 @@ mod ws;
 use broker::Lie;
 use serde_json::Value;
 use server::Server;
-use tool::{figure, run, tool, written};
+use tool::{assert_recovered, figure, run, tool, written};
 
 const PROTOCOLS: [&str; 2] = ["json", "protobuf"];
 
@@ -114,14 +114,7 @@ fn recovery(server: &Server, protocol: &str) -> (Option<i32>, Value) {
 fn inv_d1_recovery_loses_nothing_while_connections_break() {
     for protocol in PROTOCOLS {
         let server = Server::start(Lie::None);
-        let (code, result) = recovery(&server, protocol);
-        assert_eq!(code, Some(0), "{result:#}");
-        assert_eq!(result["checker"]["clean"], true);
-        assert!(figure(&result, "cuts") >= 40.0, "{result:#}");
-        assert!(figure(&result, "recovered") >= 40.0, "{result:#}");
-        assert_eq!(figure(&result, "not_recovered"), 0.0);
-        // Each client is in one of two channels.
-        assert_eq!(figure(&result, "deliveries"), figure(&result, "publications") * 10.0, "{result:#}");
+        assert_recovered(&recovery(&server, protocol));
         assert!(server.counts().recovered_in_pieces > 5, "{:?}", server.counts());
     }
 }

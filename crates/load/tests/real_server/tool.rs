@@ -31,3 +31,13 @@ pub(crate) fn written(output: &Output) -> String {
 pub(crate) fn figure(result: &Value, name: &str) -> f64 {
     result["figures"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {result:#}"))
 }
+
+/// Twenty clients of two channels were cut again and again, and everything arrived in the end: each is in one channel.
+pub(crate) fn assert_recovered((code, result): &(Option<i32>, Value)) {
+    assert_eq!(*code, Some(0), "{result:#}");
+    assert_eq!(result["checker"]["clean"], true);
+    assert!(figure(result, "cuts") >= 40.0, "{result:#}");
+    assert!(figure(result, "recovered") >= 40.0, "{result:#}");
+    assert_eq!(figure(result, "not_recovered"), 0.0);
+    assert_eq!(figure(result, "deliveries"), figure(result, "publications") * 10.0, "{result:#}");
+}

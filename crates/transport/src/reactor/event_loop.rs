@@ -140,7 +140,9 @@ impl<D: Driven> EventLoop<D> {
     fn start_over(&mut self) {
         tracing::error!("a reactor's turn panicked and its connections are dropped; please report this");
         self.driven.panicked();
+        // What woke this turn may not have been looked at.
         self.mailbox.awake();
+        self.mailbox.wake();
         self.drop_all();
     }
 
